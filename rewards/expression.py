@@ -1,0 +1,92 @@
+"""Values and expressions: string, then number, then (only if both fail to decide) math-verify."""
+
+from __future__ import annotations
+
+import re
+
+from .complexity import refusal
+from .extraction import NoAnswer
+from .hedges import says_more, without_assignment
+from .math_pool import MathJob
+from .normalization import comparable
+from .number import parse_number
+from .units import split_unit, units_agree
+
+# What math-verify may be given: no quotes, no dunder names, no unknown commands. latex2sympy does
+# not evaluate strings, so this is a second fence, not the only one.
+_MATHEMATICS = re.compile(r"[0-9A-Za-z\\{}()\[\]+\-*/^_=<>,.;:!|%& ]*")
+_KNOWN_COMMANDS = frozenset(
+    re.findall(
+        r"\w+",
+        """
+        frac sqrt pi e ln log exp sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh
+        infty cup cap setminus emptyset varnothing in le ge lt gt ne neq times cdot div pm mp circ
+        binom alpha beta gamma delta epsilon theta lambda mu nu rho sigma tau phi varphi omega
+        Delta Omega mathbb lfloor rfloor lceil rceil begin end
+        """,
+    )
+)
+_COMMAND = re.compile(r"\\([A-Za-z]+)")
+
+
+def compare(gold: str, prediction: str) -> bool | MathJob:
+    """Whether the prediction equals the gold answer, or the job that would tell.
+
+    Raises `NoAnswer` if the prediction is too complex to be evaluated.
+    """
+    if comparable(prediction) == comparable(gold):
+        return True
+    gold, gold_unit = split_unit(gold)
+    prediction, prediction_unit = split_unit(prediction)
+    if not units_agree(gold_unit, prediction_unit):
+        return False
+    prediction = without_assignment(prediction, gold)
+    if ":" in gold:
+        return _compare_ratios(gold, prediction)
+    return _compare_values(gold, prediction)
+
+
+def _compare_values(gold: str, prediction: str) -> bool | MathJob:
+    if comparable(prediction) == comparable(gold):
+        return True
+    gold_number, number = parse_number(gold), parse_number(prediction)
+    if gold_number and number:
+        return gold_number.accepts(number)
+    reason = refusal(prediction)
+    if reason and reason != refusal(gold):
+        raise NoAnswer(reason)
+    if says_more(prediction, gold) or not _is_mathematics(prediction, gold):
+        return False
+    if gold_number and gold_number.is_rounded:
+        return MathJob(gold, prediction, float(gold_number.tolerance))
+    return MathJob(gold, prediction)
+
+
+def _compare_ratios(gold: str, prediction: str) -> bool | MathJob:
+    gold_parts, parts = gold.split(":"), prediction.split(":")
+    if len(parts) != len(gold_parts):
+        return False
+    if len(parts) == 2:
+        return _compare_values(_fraction(gold_parts), _fraction(parts))
+    gold_values = [parse_number(part) for part in gold_parts]
+    values = [parse_number(part) for part in parts]
+    if any(number is None or not number.value for number in gold_values + values):
+        return False
+    scales = {
+        value.value / gold_value.value
+        for value, gold_value in zip(values, gold_values, strict=True)
+        if value and gold_value
+    }
+    return len(scales) == 1
+
+
+def _fraction(parts: list[str]) -> str:
+    top, bottom = (part.strip() for part in parts)
+    return rf"\frac{{{top}}}{{{bottom}}}"
+
+
+def _is_mathematics(prediction: str, gold: str) -> bool:
+    if not _MATHEMATICS.fullmatch(prediction) or "__" in prediction:
+        return False
+    commands = set(_COMMAND.findall(prediction))
+    return commands <= _KNOWN_COMMANDS | set(_COMMAND.findall(gold))

@@ -1,0 +1,80 @@
+r"""Does a prediction say more than one thing?
+
+math-verify takes the convenient part of `1=2=3=4=5`, "5 or 6" and `5 \pm 0`. So before it is asked,
+a prediction may hold relations, alternatives, lists and words only as far as the gold answer does.
+"""
+
+from __future__ import annotations
+
+import re
+
+_RELATION = re.compile(
+    r"=|<|>|:|\\(?:le|ge|lt|gt|ne|neq|approx|equiv|sim|simeq|cong|to|rightarrow|Rightarrow|implies"
+    r"|iff|in|mid|parallel)(?![A-Za-z])"
+)
+_ALTERNATIVE = re.compile(
+    r"\\(?:pm|mp|lor|vee|land|wedge|cup)(?![A-Za-z])|\+-|-\+|;|\||%|[?、或和与]"
+    r"|(?<![A-Za-z\\])(?:or|and|vs|versus)(?![A-Za-z])"
+)
+_THOUSANDS = re.compile(r"(?<=\d)(?:,|\{,\})(?=\d{3}(?!\d))")
+_ADJACENT_NUMBERS = re.compile(r"\d \d")
+_ASSIGNMENT = re.compile(r"^(?:[A-Za-z]|\\[a-z]+)(?:_(?:\w|\{\w+\}))?(?:=|\\in(?![A-Za-z]))")
+_COMMAND = re.compile(r"\\[A-Za-z]+")
+_WORD = re.compile(r"[^\W\d_]+")
+
+
+def without_assignment(prediction: str, gold: str) -> str:
+    """`x=5` -> `5` when the gold answer is a bare value."""
+    return prediction if _RELATION.search(gold) else _ASSIGNMENT.sub("", prediction)
+
+
+def says_more(prediction: str, gold: str) -> str | None:
+    """What the prediction has and the gold answer lacks, in normalised text; None if nothing."""
+    if len(_RELATION.findall(prediction)) > len(_RELATION.findall(gold)):
+        return "a relation or a chain of equations"
+    if len(_ALTERNATIVE.findall(prediction)) > len(_ALTERNATIVE.findall(gold)):
+        return "alternatives"
+    if _lists_more(prediction, gold):
+        return "a list"
+    if not _names(prediction) <= _names(gold):
+        return "letters or words"
+    return None
+
+
+def _lists_more(prediction: str, gold: str) -> bool:
+    if _ADJACENT_NUMBERS.search(prediction) and not _ADJACENT_NUMBERS.search(gold):
+        return True
+    outside, inside = _commas(prediction)
+    gold_outside, gold_inside = _commas(gold)
+    if outside > gold_outside:
+        return True
+    # An interval may stand for the gold's inequality: (1,2) for 1<x<2.
+    return inside > 0 and not (gold_inside or gold_outside or _RELATION.search(gold))
+
+
+def _commas(text: str) -> tuple[int, int]:
+    """How many commas separate items, outside and inside brackets."""
+    depth = outside = inside = 0
+    thousands = {match.start() for match in _THOUSANDS.finditer(text)}
+    for position, character in enumerate(text):
+        if character in "([{":
+            depth += 1
+        elif character in ")]}":
+            depth -= 1
+        elif character == "," and depth > 0:
+            inside += 1
+        elif character == "," and position not in thousands:
+            outside += 1
+    return outside, inside
+
+
+def _names(text: str) -> set[str]:
+    """Words and variables, in lower case because math-verify does not tell a from A.
+
+    Two letters are two variables (ab); more are a word, unless all of them are variables of a
+    product such as abc, which the gold then holds as well.
+    """
+    names = set()
+    for run in _WORD.findall(_COMMAND.sub(" ", text).casefold()):
+        names |= set(run) if len(run) <= 2 else {run}
+    return names

@@ -1,0 +1,103 @@
+r"""One spelling for answers that differ only in how they are typed.
+
+Nothing here changes meaning: letters, digits, signs and their order stay. Units, thousands
+separators and hedges are decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import re
+
+_FULL_WIDTH = {0xFF01 + offset: 0x21 + offset for offset in range(0x5E)}
+_CHARACTERS = str.maketrans(
+    {
+        "\N{MINUS SIGN}": "-",
+        "\N{EN DASH}": "-",
+        "\N{NO-BREAK SPACE}": " ",
+        "。": ".",
+        "\N{MULTIPLICATION SIGN}": r"\times ",
+        "·": r"\cdot ",
+        "÷": "/",
+        "π": r"\pi ",
+        "∞": r"\infty ",
+        "\N{UNION}": r"\cup ",
+        "±": r"\pm ",
+        "≤": r"\le ",
+        "≥": r"\ge ",
+        "≈": r"\approx ",
+        "°": r"^\circ",
+        "²": "^2",
+        "³": "^3",
+    }
+)
+_QUOTES = "\"'`\N{LEFT DOUBLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MARK}"
+_BOXED = re.compile(r"^\\(?:boxed|fbox)\s*\{(.*)\}$", re.DOTALL)
+_DELIMITERS = re.compile(
+    r"(?<!\\)(?:\$|\\[()\[\]])|\\(?:left|right|displaystyle|limits)(?![A-Za-z])"
+)
+_SPACES = re.compile(r"(?<!\\)\\[,;:! ]|\\q?quad(?![A-Za-z])|(?<!\\)~|\s+")
+_FONTS = re.compile(
+    r"\\(?:text|mathrm|textbf|mathbf|textit|mbox|number|operatorname)\s*\{([^{}]*)\}"
+)
+_REWRITES = (
+    (re.compile(r"\\[cdt]frac(?![A-Za-z])"), r"\\frac"),
+    (re.compile(r"\\leq(?:slant)?(?![A-Za-z])"), r"\\le"),
+    (re.compile(r"\\geq(?:slant)?(?![A-Za-z])"), r"\\ge"),
+    (re.compile(r"√\s*(\d+|[A-Za-z])"), r"\\sqrt{\1}"),
+    (re.compile(r"√\s*\(([^()]*)\)"), r"\\sqrt{\1}"),
+    (re.compile(r"√\s*\{"), r"\\sqrt{"),
+    (re.compile(r"\\sqrt\s*(\d)"), r"\\sqrt{\1}"),
+    (re.compile(r"\\frac\s*(\d)\s*(\d)"), r"\\frac{\1}{\2}"),
+    (re.compile(r"\\mathrm(?![A-Za-z{])"), ""),
+    (re.compile(r"\^\s*\{\s*\\circ\s*\}|(?:\{\s*\})?\^\s*\\circ(?![A-Za-z])"), r"^\\circ"),
+    (re.compile(r"(\^|_)\s*\{\s*(\w)\s*\}"), r"\1\2"),
+)
+_MARKDOWN = re.compile(r"^(\*\*|\*|`|__)(.+)\1$", re.DOTALL)
+_GLUED_SPACE = re.compile(r"(?<![0-9A-Za-z]) | (?![0-9A-Za-z])")
+_COMMAND_SPACE = re.compile(r"(\\[A-Za-z]+) (?![A-Za-z])")
+
+
+def narrow(text: str) -> str:
+    """Full-width letters, digits and punctuation as ASCII, as Chinese answers mix them."""
+    return text.translate(_FULL_WIDTH)
+
+
+def unwrap_box(text: str) -> str:
+    r"""`\boxed{X}` -> `X`, also when nested; any other text as it is."""
+    text = text.strip()
+    bare = _DELIMITERS.sub("", text).strip()
+    while match := _BOXED.match(bare):
+        text = bare = match[1].strip()
+    return text
+
+
+def plain(text: str) -> str:
+    r"""Mathematical text without its typesetting: `$\dfrac12$.` -> `\frac{1}{2}`.
+
+    Words stay apart from numbers ("5 cm") and so do two numbers ("5 6"), since joining them
+    would make a different answer.
+    """
+    text = text.strip()
+    while match := _MARKDOWN.match(text):
+        text = match[2].strip()
+    text = unwrap_box(narrow(text)).translate(_CHARACTERS)
+    text = _DELIMITERS.sub("", text)
+    text = _SPACES.sub(" ", text)
+    while _FONTS.search(text):
+        text = _FONTS.sub(r" \1 ", text)
+    for pattern, replacement in _REWRITES:
+        text = pattern.sub(replacement, text)
+    text = re.sub(r"\s+", " ", text).strip()
+    text = _COMMAND_SPACE.sub(r"\1", _GLUED_SPACE.sub("", text))
+    return text[:-1].strip() if text.endswith(".") else text
+
+
+def comparable(text: str) -> str:
+    """`plain` without any spaces but those between two numbers or two words."""
+    text = plain(text)
+    return re.sub(r"(?<=\d) (?=[A-Za-z])|(?<=[A-Za-z]) (?=\d)", "", text)
+
+
+def words(text: str) -> str:
+    """Text answers: case, quotes, runs of spaces and spaces beside punctuation do not matter."""
+    return comparable(text).strip(_QUOTES).casefold()

@@ -1,0 +1,108 @@
+r"""Plain numbers, exactly: `1,234`, `-3.50`, `2/3`, `\frac{2}{3}`, `2\frac{1}{2}`, `2\times10^{3}`.
+
+Anything else is not a plain number: no letter is ever stripped to find one ("day7" is not 7).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+from .normalization import plain
+
+MAX_DIGITS = 60
+MAX_EXPONENT = 300
+# A gold such as 15.700000000000001 is a float that was printed, not fifteen meaningful digits.
+FLOAT_NOISE = Fraction(1, 10**9)
+# How far a decimal may be from a gold fraction: math-verify's own six decimals.
+DECIMAL_OF_FRACTION = Fraction(5, 10**7)
+
+_INTEGER = r"\d{1,3}(?:,\d{3})+|\d{1,3}(?:\{,\}\d{3})+|\d+"
+_DECIMAL = re.compile(rf"({_INTEGER})?(?:\.(\d*))?")
+_SCIENTIFIC = re.compile(
+    r"(.+?)(?:(?:\\times|\\cdot|\*|x)10\^(?:\{(-?\d+)\}|(-?\d+))|[eE]([+-]?\d+))"
+)
+_FRACTION = re.compile(r"(-?\d+)/(-?\d+)|\\frac\{(-?\d+)\}\{(-?\d+)\}")
+_MIXED = re.compile(r"(\d+)(?:\\frac\{(\d+)\}\{(\d+)\}| (\d+)/(\d+))")
+
+
+@dataclass(frozen=True, slots=True)
+class PlainNumber:
+    """An exact value and how it was written.
+
+    Example: "12.50%" is `PlainNumber(Fraction(25, 2), decimals=2, percent=True)`.
+    `decimals` is None for fractions and mixed numbers, which are exact.
+    """
+
+    value: Fraction
+    decimals: int | None = 0
+    percent: bool = False
+
+    @property
+    def is_rounded(self) -> bool:
+        """Whether this is a decimal with a fractional part, whose exact value may lie beside it."""
+        return bool(self.decimals) and self.value.denominator != 1
+
+    @property
+    def tolerance(self) -> Fraction:
+        """How far from this gold value a prediction may be: half a unit of its last decimal.
+
+        Whole numbers are exact, also when written 9.0 (data sets print floats that way).
+        """
+        if self.value.denominator == 1:
+            return Fraction(0)
+        if self.decimals is None:
+            return DECIMAL_OF_FRACTION
+        return max(Fraction(1, 2 * 10**self.decimals), abs(self.value) * FLOAT_NOISE)
+
+    def accepts(self, prediction: PlainNumber) -> bool:
+        """Whether `prediction` is this gold number; a percentage only equals a percentage."""
+        if self.percent != prediction.percent:
+            return False
+        return self.value == prediction.value or abs(self.value - prediction.value) < self.tolerance
+
+
+def parse_number(text: str) -> PlainNumber | None:
+    """The plain number that is the whole of `text`, or None."""
+    text = plain(text).removeprefix(r"\$")
+    percent = re.search(r"(?:\\?%|percent|pct)$", text)
+    if percent:
+        text = text[: percent.start()].rstrip()
+    if sum(map(str.isdigit, text)) > MAX_DIGITS:
+        return None
+    sign = 1
+    if text[:1] in ("-", "+"):
+        sign = -1 if text[0] == "-" else 1
+        text = text[1:].lstrip().removeprefix(r"\$")
+    number = _unsigned(text)
+    if number is None:
+        return None
+    return PlainNumber(sign * number.value, number.decimals, percent is not None)
+
+
+def _unsigned(text: str) -> PlainNumber | None:
+    match = _DECIMAL.fullmatch(text)
+    if match and (match[1] or match[2]):
+        decimals = match[2] or ""
+        digits = re.sub(r"\D", "", match[1] or "") + decimals
+        return PlainNumber(Fraction(int(digits), 10 ** len(decimals)), len(decimals))
+    if match := _MIXED.fullmatch(text):
+        whole, top, bottom = (int(group) for group in match.groups() if group)
+        return PlainNumber(whole + Fraction(top, bottom), None) if bottom else None
+    if match := _FRACTION.fullmatch(text):
+        top, bottom = (int(group) for group in match.groups() if group)
+        return PlainNumber(Fraction(top, bottom), None) if bottom else None
+    if match := _SCIENTIFIC.fullmatch(text):
+        return _scientific(match[1], int(match[2] or match[3] or match[4]))
+    return None
+
+
+def _scientific(mantissa_text: str, exponent: int) -> PlainNumber | None:
+    mantissa = parse_number(mantissa_text)
+    if abs(exponent) > MAX_EXPONENT or mantissa is None or mantissa.percent:
+        return None
+    if mantissa.decimals is None:
+        return None
+    decimals = max(0, mantissa.decimals - exponent)
+    return PlainNumber(mantissa.value * Fraction(10) ** exponent, decimals)

@@ -1,0 +1,134 @@
+"""`kvl-rl`: train, evaluate, report. Heavy imports wait until a command runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import FlagCreatePairsOff, arg
+from tyro.extras import SubcommandApp
+
+from ..configs.errors import ConfigError, user_errors
+
+if TYPE_CHECKING:
+    from ..configs.rl import RewardConfig, RolloutConfig
+
+app = SubcommandApp()
+
+
+@app.command
+def train(
+    config: Annotated[
+        Path, arg(metavar="CONFIG", help="YAML file, or a preset's name such as rl/demo")
+    ],
+    overrides: Annotated[
+        tuple[str, ...], arg(metavar="[KEY=VALUE ...]", help="such as rollout.workers=2")
+    ] = (),
+    /,
+    *,
+    dry_run: Annotated[bool, arg(help="print the resolved config and stop")] = False,
+) -> None:
+    """Online policy-mirror-descent RL; the same command again resumes the run."""
+    from ..configs.loading import dump_config, load_config
+    from ..configs.rl import RLConfig
+
+    loaded = load_config(config, RLConfig, overrides)
+    if dry_run:
+        print(dump_config(loaded), end="")
+        return
+    from .train import train as run
+
+    run(loaded)
+
+
+@app.command(name="eval")
+def evaluate(
+    checkpoint: Annotated[Path, arg(metavar="CHECKPOINT", help="folder in the published layout")],
+    problems: Annotated[Path, arg(metavar="PROBLEMS", help="a .jsonl or MMMU .parquet file")],
+    /,
+    *,
+    samples: Annotated[int, arg(help="responses per problem")] = 1,
+    temperature: Annotated[float, arg(help="0 is greedy")] = 0.0,
+    limit: Annotated[int | None, arg(metavar="N", help="take at most this many problems")] = None,
+    prefix: Annotated[
+        str | None, arg(metavar="TEXT", help="keep only ids that start with this")
+    ] = None,
+    max_response_tokens: Annotated[
+        int | None, arg(metavar="N", help="default: the config's")
+    ] = None,
+    seed: int = 0,
+    out: Annotated[Path | None, arg(metavar="FILE", help="write the result as JSON here")] = None,
+    config: Annotated[
+        Path | None, arg(metavar="CONFIG", help="an RL config, for its engine and grader")
+    ] = None,
+) -> None:
+    """Accuracy of a checkpoint, by family and level, with the rollout workers and the grader."""
+    if samples < 1:
+        raise ConfigError(f"--samples {samples}: must be at least 1")
+    if temperature < 0:
+        raise ConfigError(f"--temperature {temperature}: must not be negative")
+    if temperature == 0 and samples > 1:
+        raise ConfigError(f"--samples {samples}: greedy samples are all equal; add --temperature 1")
+    for flag, value in (("--limit", limit), ("--max-response-tokens", max_response_tokens)):
+        if value is not None and value < 1:
+            raise ConfigError(f"{flag} {value}: must be at least 1")
+    rollout, reward = _engine_settings(config, max_response_tokens)
+
+    from ..configs.common import ProblemSource
+    from .evaluate import evaluate_checkpoint
+
+    evaluate_checkpoint(
+        checkpoint,
+        ProblemSource(path=problems, limit=limit, prefix=prefix),
+        samples=samples,
+        temperature=temperature,
+        rollout=rollout,
+        reward=reward,
+        seed=seed,
+        out=out,
+    )
+
+
+@app.command
+def report(run: Annotated[Path, arg(metavar="RUN", help="the folder of a run")], /) -> None:
+    """Write report.html into a run's folder: curves, accuracies and rollouts with their images."""
+    from .report import write_report
+
+    print(write_report(run))
+
+
+def _engine_settings(
+    config: Path | None, max_response_tokens: int | None
+) -> tuple[RolloutConfig, RewardConfig]:
+    from ..configs.loading import load_config
+    from ..configs.rl import RewardConfig, RLConfig, RolloutConfig
+
+    if config is not None:
+        overrides = []
+        if max_response_tokens is not None:
+            overrides.append(f"rollout.max_response_tokens={max_response_tokens}")
+        loaded = load_config(config, RLConfig, overrides)
+        return loaded.rollout, loaded.reward
+    rollout = RolloutConfig()
+    if max_response_tokens is not None:
+        room = rollout.engine.max_model_len
+        if max_response_tokens >= room:
+            raise ConfigError(
+                f"--max-response-tokens {max_response_tokens}: must be smaller than the engine's "
+                f"max_model_len ({room}); raise that in a --config"
+            )
+        rollout = rollout.model_copy(update={"max_response_tokens": max_response_tokens})
+    return rollout, RewardConfig()
+
+
+def main() -> None:
+    with user_errors():
+        app.cli(
+            prog="kvl-rl",
+            description="Reinforcement learning for Kimi-VL.",
+            config=(FlagCreatePairsOff,),
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,299 @@
+"""One learner rank: holds the policy, recomputes log π_i, takes the optimizer steps.
+
+Runs inside a Ray actor (`learner_group.py`), but knows nothing of Ray.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import FullyShardedDataParallelPlugin
+from torch import nn
+
+from ..configs.rl import RLConfig
+from ..kimi_vl_model.checkpoint import export_checkpoint, load_model, published_tensors
+from ..kimi_vl_model.image_processing import KimiVLImageProcessor
+from ..kimi_vl_model.optimizers import build_optimizer
+from ..kimi_vl_model.tokenization import banned_ids, load_tokenizer
+from ..problems.types import ImageSource
+from ..rollouts.weight_buckets import weight_buckets
+from .batch import pack, split_minibatches, split_packs
+from .objectives import mirror_descent
+from .policy import Policy
+from .types import Batch, Group
+
+if TYPE_CHECKING:
+    from .weight_sender import WeightSender
+
+
+@dataclass(frozen=True, slots=True)
+class RankAddress:
+    """Where a rank stands in the learner's process group."""
+
+    rank: int
+    world_size: int
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceReport:
+    """Sums over this rank's response tokens after recomputing log π_i; d = log π_i − log μ."""
+
+    tokens: int
+    difference_sum: float
+    difference_max: float
+    kl_sum: float
+    entropy_sum: float
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateReport:
+    """This rank's share of an iteration's optimizer steps. ℓ is taken before each step."""
+
+    sequences: int
+    loss: float
+    ell_sum: float
+    ell_max: float
+    grad_norm: float
+    tokens: int
+
+
+@dataclass(slots=True)
+class _Pack:
+    batch: Batch
+    weight: float  # 0 for a repeated pack that only keeps ranks in step
+    reference_logprob_R: torch.Tensor | None = None
+
+
+class Learner:
+    """The policy on one rank. All ranks must call the same methods in the same order."""
+
+    def __init__(self, config: RLConfig, address: RankAddress) -> None:
+        self.config = config
+        self.address = address
+        _join_process_group(address)
+        if config.learner.precision.threads:
+            torch.set_num_threads(config.learner.precision.threads)
+        torch.manual_seed(config.seed)
+        self.accelerator = _accelerator(config)
+        self.image_processor = KimiVLImageProcessor.from_folder(config.checkpoint)
+        model = load_model(config.checkpoint)
+        if config.learner.activation_checkpointing:
+            model.gradient_checkpointing_enable()
+        banned = banned_ids(load_tokenizer(config.checkpoint))
+        policy = Policy(
+            model, banned, config.rollout.temperature, chunk=config.learner.logprob_chunk
+        )
+        policy.train()
+        # The optimizer is built on the wrapped parameters: under FSDP2 they are new objects.
+        self.policy: nn.Module = self.accelerator.prepare_model(policy)
+        unwrapped = self.accelerator.unwrap_model(self.policy)
+        optimizer = build_optimizer(unwrapped, config.learner.optimizer)
+        self.optimizer: Any = self.accelerator.prepare_optimizer(optimizer)
+        self.minibatches: list[list[_Pack]] = []
+        self.buckets: Iterator[dict[str, Any]] | None = None
+        self.sender: WeightSender | None = None
+
+    # -- one iteration -------------------------------------------------------------------------
+
+    def take_groups(self, groups: Sequence[Group]) -> ReferenceReport:
+        """Pack this rank's share of the iteration and recompute log π_i with the training
+        kernels; what the engine reported is only compared against it."""
+        self.minibatches = [
+            self._packs(minibatch)
+            for minibatch in split_minibatches(groups, self.config.learner.minibatches)
+        ]
+        tokens, difference_sum, difference_max, kl_sum, entropy_sum = 0, 0.0, 0.0, 0.0, 0.0
+        for packed in (packed for minibatch in self.minibatches for packed in minibatch):
+            with torch.no_grad():
+                reference_R, entropy_R = self.policy(packed.batch)
+            packed.reference_logprob_R = reference_R
+            if not packed.weight:
+                continue
+            difference_R = reference_R - packed.batch.engine_logprob_R
+            tokens += difference_R.numel()
+            difference_sum += float(difference_R.abs().sum())
+            difference_max = max(difference_max, float(difference_R.abs().max()))
+            kl_sum += float((difference_R.exp() - 1 - difference_R).sum())
+            entropy_sum += float(entropy_R.sum())
+        return ReferenceReport(tokens, difference_sum, difference_max, kl_sum, entropy_sum)
+
+    def update(self) -> UpdateReport:
+        """Several optimizer steps on the groups taken last; π_i stays fixed throughout."""
+        objective, world = self.config.objective, self.address.world_size
+        loss, ell_sum, ell_max, tokens, sequences = 0.0, 0.0, 0.0, 0, 0
+        grad_norms = []
+        for minibatch in self.minibatches:
+            count = self._global_sequences(minibatch)
+            for position, packed in enumerate(minibatch):
+                last = position == len(minibatch) - 1
+                with self.accelerator.no_sync(self.policy) if not last else nullcontext():
+                    logprob_R, _entropy = self.policy(packed.batch)
+                    assert packed.reference_logprob_R is not None
+                    output = mirror_descent(
+                        logprob_R,
+                        packed.reference_logprob_R,
+                        packed.batch.advantage_S,
+                        packed.batch.sequence_R,
+                        tau=objective.tau,
+                        sequence_count=count,
+                    )
+                    # Ranks average gradients; the loss already is a share of the global mean.
+                    self.accelerator.backward(output.loss * packed.weight * world)
+                if packed.weight:
+                    loss += float(output.loss.detach())
+                    ell_sum += float(output.ell_S.sum())
+                    ell_max = max(ell_max, float(output.ell_S.abs().max()))
+                    tokens += packed.batch.input_ids_T.numel()
+                    sequences += packed.batch.sequences
+            norm = self.accelerator.clip_grad_norm_(
+                self.policy.parameters(), self.config.learner.optimizer.max_grad_norm
+            )
+            grad_norms.append(float(norm))  # pyright: ignore[reportArgumentType]
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        if self.config.learner.reset_optimizer:
+            # Moments and step counts; the learning rate keeps its position.
+            self.optimizer.optimizer.state.clear()
+        return UpdateReport(
+            sequences=sequences,
+            loss=loss / len(self.minibatches),
+            ell_sum=ell_sum,
+            ell_max=ell_max,
+            grad_norm=sum(grad_norms) / len(grad_norms),
+            tokens=tokens,
+        )
+
+    def score(self, groups: Sequence[Group]) -> float:
+        """Largest |log π − log μ| over the response tokens of a few probe rollouts."""
+        largest = 0.0
+        for members in split_packs(groups, self.config.learner.pack_tokens):
+            batch = self._to_device(pack(members, self._patchify))
+            with torch.no_grad():
+                logprob_R, _entropy = self.policy(batch)
+            difference_R = (logprob_R - batch.engine_logprob_R).abs()
+            # A NaN from either side must not pass as agreement.
+            largest = max(largest, float(difference_R.nan_to_num(nan=float("inf")).max()))
+        return largest
+
+    # -- weights and state ---------------------------------------------------------------------
+
+    def next_weights(self) -> dict[str, Any] | None:
+        """The next bucket of weights for the engines, or None after the last one.
+
+        Ranks gather sharded tensors together, so all of them must be asked in turn; the engines
+        read rank 0's buckets.
+        """
+        if self.buckets is None:
+            self.buckets = weight_buckets(published_tensors(self._full_state()))
+        bucket = next(self.buckets, None)
+        if bucket is None:
+            self.buckets = None
+        return bucket
+
+    def send_weights(self, actors: Sequence[Any], version: int, host: str, port: int) -> None:
+        """Broadcast the weights over vLLM's nccl or ipc backend instead (GPU only)."""
+        # vLLM takes seconds to import, and a learner that shares memory does not need it.
+        from .weight_sender import PublishedWeights, WeightSender
+
+        if self.sender is None:
+            engine = self.config.rollout.engine
+            source = PublishedWeights(
+                self._policy_state, self._full_state, getattr(torch, engine.dtype)
+            )
+            self.sender = WeightSender(
+                source, actors, engine, rank=self.address.rank, host=host, port=port
+            )
+        self.sender.send(version)
+
+    def export(self, folder: Path) -> None:
+        """Write the policy in the published layout, from rank 0."""
+        if self.address.rank == 0:
+            export_checkpoint(self._full_state(), self.config.checkpoint, folder)
+        else:
+            for _ in self._full_state():
+                pass
+
+    def save_state(self, folder: Path) -> None:
+        """Policy in training precision, optimizer and random states, through accelerate."""
+        self.accelerator.save_state(str(folder))
+
+    def load_state(self, folder: Path) -> None:
+        self.accelerator.load_state(str(folder))
+
+    # -- parts ---------------------------------------------------------------------------------
+
+    def _packs(self, groups: Sequence[Group]) -> list[_Pack]:
+        members = split_packs(groups, self.config.learner.pack_tokens)
+        world, rank = self.address.world_size, self.address.rank
+        rounds = -(-len(members) // world)
+        packs = []
+        for turn in range(rounds):
+            index = turn * world + rank
+            # A rank without work of its own in the last round repeats a pack at weight 0:
+            # every rank must run as many forward passes as the others.
+            weight = float(index < len(members))
+            chosen = members[index] if weight else members[0]
+            packs.append(_Pack(self._to_device(pack(chosen, self._patchify)), weight))
+        return packs
+
+    def _global_sequences(self, minibatch: Sequence[_Pack]) -> int:
+        own = sum(packed.batch.sequences for packed in minibatch if packed.weight)
+        if self.address.world_size == 1:
+            return own
+        total = self.accelerator.reduce(torch.tensor(own, device=self.accelerator.device))
+        return int(total)  # pyright: ignore[reportArgumentType]
+
+    def _patchify(self, source: ImageSource):
+        return self.image_processor.patchify(source.open())
+
+    def _to_device(self, batch: Batch) -> Batch:
+        return batch.to(self.accelerator.device)
+
+    def _policy_state(self) -> Iterable[tuple[str, torch.Tensor]]:
+        return self.accelerator.unwrap_model(self.policy).model.state_dict().items()
+
+    def _full_state(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """(name, whole tensor) one at a time; a sharded tensor is gathered by all ranks."""
+        for name, tensor in self._policy_state():
+            gather = getattr(tensor, "full_tensor", None)
+            yield name, (gather() if gather is not None else tensor).detach()
+
+
+def _join_process_group(address: RankAddress) -> None:
+    """Environment that accelerate reads. A single rank needs no process group."""
+    if address.world_size == 1:
+        return
+    os.environ.update(
+        RANK=str(address.rank),
+        WORLD_SIZE=str(address.world_size),
+        # Ray shows every actor just its own device, so it is always device 0 there.
+        LOCAL_RANK=str(0 if torch.cuda.is_available() else address.rank),
+        MASTER_ADDR=address.host,
+        MASTER_PORT=str(address.port),
+    )
+
+
+def _accelerator(config: RLConfig) -> Accelerator:
+    learner = config.learner
+    plugin = None
+    if learner.sharding == "fsdp2" and learner.world_size > 1:
+        plugin = FullyShardedDataParallelPlugin(
+            fsdp_version=2,
+            auto_wrap_policy="transformer_based_wrap",
+            transformer_cls_names_to_wrap=["DeepseekV3DecoderLayer", "Block"],
+            state_dict_type="SHARDED_STATE_DICT",
+        )
+    return Accelerator(
+        cpu=not torch.cuda.is_available(),
+        mixed_precision=learner.precision.mixed_precision,
+        fsdp_plugin=plugin,
+    )

@@ -1,0 +1,182 @@
+"""The training iteration, read top to bottom (Kimi k1.5 §2.3, Kimi-VL §2.4).
+
+problems → rollouts → verdicts → groups → reference log-probs → optimizer steps → weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..configs.errors import KVLError
+from ..configs.rl import RLConfig
+from ..problems.types import Problem
+from ..rewards.grader import Grader
+from ..rollouts.fleet import Fleet
+from ..rollouts.types import SamplingSettings
+from .checkpoints import RunCheckpoints
+from .evaluate import evaluate, grade_rollouts, write_evaluation
+from .groups import build_group
+from .learner_group import LearnerGroup
+from .metrics import iteration_metrics
+from .recorder import Recorder
+from .sampler import ProblemSampler
+from .types import Group
+
+PROBE_TOKENS = 8
+
+
+class SyncError(KVLError):
+    """After a weight sync the engines do not compute what the learner computes."""
+
+
+@dataclass(slots=True)
+class Run:
+    """Everything a training run holds open, handed to the functions below."""
+
+    config: RLConfig
+    sampler: ProblemSampler
+    evaluation_problems: list[Problem]
+    fleet: Fleet
+    learner: LearnerGroup
+    grader: Grader
+    recorder: Recorder
+    checkpoints: RunCheckpoints
+
+
+def train_iterations(run: Run, first: int) -> None:
+    """Iterations `first` to the configured last. π_i is the policy as synced before each one:
+    behaviour policy and regulariser reference at once, fixed while the minibatches step."""
+    config, recorder = run.config, run.recorder
+    with recorder.stage("sync"):
+        difference = sync_weights(run, version=first)
+    if first == 0:
+        evaluate_policy(run, 0, "before")
+    for iteration in range(first, config.iterations):
+        with recorder.stage("rollout"):
+            problems = run.sampler.next(config.rollout.problems_per_iteration)
+            rollouts, failures = run.fleet.generate(problems, sampling(config, iteration))
+        with recorder.stage("grade"):
+            answered = grade_rollouts(run.grader, problems, rollouts)
+            groups = [
+                group
+                for a in answered
+                if (
+                    group := build_group(
+                        a.problem,
+                        a.rollouts,
+                        a.verdicts,
+                        rewards=config.reward,
+                        baseline=config.objective.baseline,
+                        iteration=iteration,
+                    )
+                )
+            ]
+        report_failures(run, iteration, failures)
+        if not groups:
+            raise KVLError(f"iteration {iteration}: none of {len(problems)} problems gave a group")
+        with recorder.stage("reference"):
+            reference = run.learner.take_groups(groups)
+            # The mean, not the largest: among millions of router decisions a few are ties, which
+            # engine and learner may break differently. The largest is in the metrics.
+            mean_difference = reference.difference_sum / max(reference.tokens, 1)
+            check_agreement(config, mean_difference, f"sampling of iteration {iteration}")
+        with recorder.stage("learn"):
+            update = run.learner.update()
+        metrics = iteration_metrics(config, answered, groups, reference, update)
+        metrics |= {"sync_difference_max": difference, "weight_version": iteration}
+        with recorder.stage("sync"):
+            difference = sync_weights(run, version=iteration + 1)
+        recorder.transcripts(iteration, groups, config.transcripts_per_iteration)
+        done = iteration + 1
+        if due(config.evaluation.every if config.evaluation else None, done, config.iterations):
+            metrics |= evaluate_policy(run, done, f"iteration_{done:06d}")
+        recorder.log(iteration, metrics | {"failures": len(failures)})
+        if due(config.checkpoint_every, done, config.iterations) or done == config.iterations:
+            with recorder.stage("checkpoint"):
+                save_checkpoint(run, done)
+    with recorder.stage("checkpoint"):
+        run.learner.export((config.run_dir / "final").absolute())
+    evaluate_policy(run, config.iterations, "after")
+
+
+def sampling(config: RLConfig, iteration: int) -> SamplingSettings:
+    return SamplingSettings(
+        samples=config.rollout.samples_per_problem,
+        temperature=config.rollout.temperature,
+        max_response_tokens=config.rollout.max_response_tokens,
+        seed=config.seed * 1_000_003 + iteration,
+    )
+
+
+def sync_weights(run: Run, version: int) -> float:
+    """Push the learner's weights to every engine and prove it: a few tokens sampled with the
+    new weights must have the learner's own log-probabilities. Returns the largest difference.
+
+    Raises SyncError when they do not.
+    """
+    config = run.config
+    if config.rollout.engine.weight_transfer == "shared_memory":
+        run.fleet.sync_weights(run.learner.weights(), version)
+    else:
+        run.learner.send_weights(run.fleet, version)
+    probes = run.sampler.problems[: config.probe_problems * config.rollout.workers]
+    settings = SamplingSettings(1, config.rollout.temperature, PROBE_TOKENS, seed=version)
+    rollouts, _failures = run.fleet.generate(probes, settings)
+    by_id = {problem.id: problem for problem in probes}
+    difference = run.learner.score(
+        [Group(by_id[r.problem_id], (r,), (), (0.0,), (0.0,)) for r in rollouts]
+    )
+    stale = {version_of for r in rollouts for version_of in r.weight_versions} - {version}
+    if stale:
+        raise SyncError(f"sync {version}: engines still sample with weight version {min(stale)}")
+    check_agreement(config, difference, f"sync {version}")
+    return difference
+
+
+def check_agreement(config: RLConfig, difference: float, when: str) -> None:
+    if not difference <= config.mismatch_tolerance:
+        raise SyncError(
+            f"{when}: engine and learner log-probs of sampled tokens differ by {difference:.3g}, "
+            f"more than mismatch_tolerance {config.mismatch_tolerance:g}; the engine does not hold "
+            "the learner's weights, or computes in another precision (bf16 needs a larger value)"
+        )
+
+
+def report_failures(run: Run, iteration: int, failures) -> None:
+    """A problem that cannot be rolled out is written down once and not asked for again."""
+    for failure in failures:
+        run.sampler.exclude(failure.problem_id)
+        run.recorder.failure(iteration, failure.problem_id, failure.reason)
+
+
+def evaluate_policy(run: Run, iteration: int, name: str) -> dict[str, float]:
+    """Accuracy on the held-out problems; skipped when that evaluation was already written."""
+    config = run.config
+    folder = config.run_dir / "evaluation"
+    if config.evaluation is None or (folder / f"{name}.json").is_file():
+        return {}
+    with run.recorder.stage("evaluate"):
+        summary, rows = evaluate(
+            run.fleet,
+            run.grader,
+            run.evaluation_problems,
+            samples=config.evaluation.samples,
+            temperature=config.evaluation.temperature,
+            max_response_tokens=config.rollout.max_response_tokens,
+            seed=config.seed,
+        )
+    write_evaluation(folder, name, {"iteration": iteration, **summary}, rows)
+    return {
+        f"evaluation/{key}": summary[key]
+        for key in ("pass_at_1", "greedy")
+        if summary[key] is not None
+    }
+
+
+def save_checkpoint(run: Run, done: int) -> None:
+    driver = {"iterations": done, "sampler": run.sampler.state_dict()}
+    run.checkpoints.save(done, driver, run.learner.save_state)
+
+
+def due(every: int | None, done: int, last: int) -> bool:
+    return every is not None and done % every == 0 and done < last

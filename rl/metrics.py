@@ -1,0 +1,63 @@
+"""What one iteration is judged by, from its groups and the learner's reports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..configs.rl import RLConfig
+from ..rewards.types import Outcome
+from ..rollouts.types import StopReason
+from .evaluate import Answered
+from .learner import ReferenceReport, UpdateReport
+from .types import Group
+
+
+def iteration_metrics(
+    config: RLConfig,
+    answered: Sequence[Answered],
+    groups: Sequence[Group],
+    reference: ReferenceReport,
+    update: UpdateReport,
+) -> dict[str, float]:
+    """Raw accuracy apart from the shaped reward; lengths in tokens; shares in [0, 1].
+
+    mismatch_*   |log π_i − log μ| over all sampled tokens, and KL(μ‖π_i) by its k3 estimator
+    ell_*        ℓ before each optimizer step: mean, and largest absolute value
+    """
+    verdicts = [verdict for a in answered for verdict in a.verdicts]
+    rollouts = [rollout for a in answered for rollout in a.rollouts]
+    lengths = [len(rollout.response_token_ids) for rollout in rollouts]
+    rewards = [reward for group in groups for reward in group.rewards]
+    right = [group.accuracies for group in groups]
+    correct = sum(sum(values) for values in right)
+    graded = sum(len(values) for values in right)
+    tokens = max(reference.tokens, 1)
+    return {
+        "problems": len(answered),
+        "samples": len(rollouts),
+        "accuracy": correct / max(graded, 1),
+        "reward_mean": sum(rewards) / max(len(rewards), 1),
+        "groups_all_right": _share(right, lambda values: all(values)),
+        "groups_all_wrong": _share(right, lambda values: not any(values)),
+        "response_tokens_mean": sum(lengths) / max(len(lengths), 1),
+        "response_tokens_max": max(lengths, default=0),
+        "sampled_tokens": sum(lengths),
+        "truncated_share": _share(rollouts, lambda r: r.stop_reason is StopReason.LENGTH),
+        "no_answer_share": _share(verdicts, lambda v: v.outcome is Outcome.NO_ANSWER),
+        "invalid_share": _share(verdicts, lambda v: not v.gradable),
+        "tokens_per_correct": sum(lengths) / correct if correct else float("nan"),
+        "mismatch_mean": reference.difference_sum / tokens,
+        "mismatch_max": reference.difference_max,
+        "mismatch_kl": reference.kl_sum / tokens,
+        "entropy": reference.entropy_sum / tokens,
+        "loss": update.loss,
+        "ell_mean": update.ell_sum / max(update.sequences, 1),
+        "ell_max": update.ell_max,
+        "grad_norm": update.grad_norm,
+        "learner_tokens": update.tokens,
+        "learning_rate": config.learner.optimizer.learning_rate,
+    }
+
+
+def _share(items: Sequence, condition) -> float:
+    return sum(1 for item in items if condition(item)) / max(len(items), 1)

@@ -1,0 +1,71 @@
+"""`kvl-rl train`: opens everything a run needs, resumes it if it had begun, closes everything."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+from ..configs.loading import save_config
+from ..configs.rl import RLConfig
+from ..problems.loading import load_problems
+from ..problems.types import Problem, Skipped
+from ..rewards.grader import Grader
+from ..rollouts.fleet import Fleet, connect
+from .checkpoints import RunCheckpoints, check_weights
+from .learner_group import LearnerGroup
+from .loop import Run, train_iterations
+from .recorder import Recorder
+from .sampler import ProblemSampler
+
+
+def train(config: RLConfig) -> None:
+    """Run or resume a training run; the same command continues after a kill at any moment.
+
+    Raises KVLError for anything the user can fix, before any process is started where possible.
+    """
+    check_weights(config.checkpoint)
+    problems, skipped = load_problems(config.problems)
+    held_out: list[Problem] = []
+    if config.evaluation is not None:
+        held_out, also_skipped = load_problems(config.evaluation.problems)
+        skipped = [*skipped, *also_skipped]
+    config.run_dir.mkdir(parents=True, exist_ok=True)
+    if is_finished(config):
+        print(f"{config.run_dir}: all {config.iterations} iterations are done")
+        return
+    save_config(config, config.run_dir / "config.yaml")
+
+    checkpoints = RunCheckpoints(config.run_dir, config.keep_checkpoints)
+    sampler = ProblemSampler(problems, config.seed)
+    latest = checkpoints.latest()
+    first = 0
+    with ExitStack() as stack:
+        recorder = stack.enter_context(Recorder(config.run_dir, config.trackers, config.iterations))
+        report_skipped(recorder, skipped)
+        with recorder.stage("start"):
+            stack.enter_context(connect())
+            # The fleet starts its engines in the background while the learner loads.
+            fleet = stack.enter_context(Fleet(config.checkpoint, config.rollout, seed=config.seed))
+            learner = LearnerGroup(config)
+            stack.callback(learner.close)
+            grader = stack.enter_context(
+                Grader(config.reward.grader_workers, config.reward.grader_timeout_seconds)
+            )
+            if latest is not None:
+                first, folder = latest
+                sampler.load_state_dict(checkpoints.driver_state(folder)["sampler"])
+                learner.load_state(folder.absolute())
+            recorder.rewind(first)
+        train_iterations(
+            Run(config, sampler, held_out, fleet, learner, grader, recorder, checkpoints), first
+        )
+
+
+def is_finished(config: RLConfig) -> bool:
+    """Whether the run has its final export and, if it evaluates, its last evaluation."""
+    last = config.run_dir / ("final" if config.evaluation is None else "evaluation/after.json")
+    return (config.run_dir / "final").is_dir() and last.exists()
+
+
+def report_skipped(recorder: Recorder, skipped: list[Skipped]) -> None:
+    for one in skipped:
+        recorder.failure(-1, one.id, one.reason)

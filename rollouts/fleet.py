@@ -1,0 +1,251 @@
+"""All rollout workers as one: problems in, rollouts out, weights to everyone."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import ray
+from ray._private.services import find_bootstrap_address
+from ray.actor import ActorHandle
+from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+
+from ..configs.errors import KVLError
+from ..configs.rl import RolloutConfig
+from ..problems.prompt import prompt_parts
+from ..problems.types import Problem, ProblemError
+from .types import Rollout, RolloutFailure, RolloutRequest, SamplingSettings
+from .worker import RolloutWorker
+
+SHUTDOWN_SECONDS = 20.0
+# Rollouts are a few kilobytes each and weights do not pass through Ray.
+_LOCAL_OBJECT_STORE_BYTES = 256 * 2**20
+# More than the cores of a small machine: actors there take turns rather than wait forever.
+_LOCAL_CPUS = 8
+
+
+class WorkerError(KVLError):
+    """A rollout worker died or could not start; the run can be resumed from its checkpoint."""
+
+
+@contextmanager
+def connect() -> Iterator[None]:
+    """Join the Ray cluster that is there (a job's, RAY_ADDRESS, or a head on this machine), or
+    run a private one until the block ends. Nested use changes nothing."""
+    if ray.is_initialized():
+        yield
+        return
+    quiet: dict[str, Any] = {"logging_level": "ERROR", "configure_logging": True}
+    if (address := _running_cluster()) is not None:
+        ray.init(address=address, **quiet)
+    else:
+        try:
+            ray.init(
+                address="local",
+                num_cpus=max(_LOCAL_CPUS, os.cpu_count() or 1),
+                object_store_memory=_LOCAL_OBJECT_STORE_BYTES,
+                include_dashboard=False,
+                **quiet,
+            )
+        except Exception as error:  # Ray's own type when the machine is too busy for its 30 s
+            raise WorkerError(f"Ray could not start on this machine: {error}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _running_cluster() -> str | None:
+    """The cluster of RAY_ADDRESS, else the head that `ray start` last started here, if it lives.
+
+    Not Ray's own "auto": it would also join the private cluster of another run on this machine,
+    which ends with that run. Raises WorkerError if nothing answers at RAY_ADDRESS.
+    """
+    if named := os.environ.get("RAY_ADDRESS", ""):
+        if named == "local":
+            return None
+        if not _answers(named):
+            raise WorkerError(
+                f"RAY_ADDRESS={named}: no Ray cluster answers there; start or unset it"
+            )
+        return named
+    noted = find_bootstrap_address(None)
+    return noted if noted and _answers(noted) else None
+
+
+def _answers(address: str) -> bool:
+    """Whether something listens there; Ray itself would try for minutes and then exit."""
+    host, _, port = address.rpartition(":")
+    if not port.isdigit():
+        return True
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+class Fleet:
+    """`config.workers` engines, each an actor, started in the background by the constructor.
+
+    The first call that needs them waits. Use it as a context manager: leaving it ends every
+    process it started.
+    """
+
+    def __init__(self, checkpoint: str | Path, config: RolloutConfig, seed: int = 0) -> None:
+        self._resources = ExitStack()
+        self._resources.enter_context(connect())
+        self._ready = False
+        gpus = config.engine.tensor_parallel_size if ray.cluster_resources().get("GPU") else 0
+        if not gpus and config.engine.weight_transfer != "shared_memory":
+            self._resources.close()
+            raise KVLError(
+                f"rollout.engine.weight_transfer {config.engine.weight_transfer} needs GPUs and "
+                "this Ray cluster has none: use shared_memory"
+            )
+        actor = ray.remote(num_cpus=0, num_gpus=gpus, max_restarts=0)(RolloutWorker)
+        folder = Path(checkpoint).absolute()
+        self._workers: Sequence[Any] = [
+            actor.remote(folder, config.engine, seed + index, on_gpu=gpus > 0)
+            for index in range(config.workers)
+        ]
+        self._starts = [worker.start.remote() for worker in self._workers]
+        self._places: list[str] = [""] * config.workers
+
+    def __enter__(self) -> Fleet:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.shutdown()
+
+    @property
+    def workers(self) -> Sequence[ActorHandle]:
+        """The actors, once all have started. Raises WorkerError naming one that did not."""
+        if not self._ready:
+            places = self._gather("starting its engine", self._starts)
+            self._places = [f" (pid {place['pid']} on {place['host']})" for place in places]
+            self._ready = True
+        return self._workers
+
+    def generate(
+        self, problems: Sequence[Problem], settings: SamplingSettings
+    ) -> tuple[list[Rollout], list[RolloutFailure]]:
+        """`settings.samples` rollouts of every problem, in the order of the problems.
+
+        A problem that cannot be used comes back as a failure. Raises WorkerError when a worker
+        died. Problems are dealt out in turn, so any `len(workers)` of them reach every worker.
+        """
+        requests: list[RolloutRequest] = []
+        failures: list[RolloutFailure] = []
+        for problem in problems:
+            try:
+                requests.append(RolloutRequest(problem.id, prompt_parts(problem)))
+            except ProblemError as error:
+                failures.append(RolloutFailure(problem.id, str(error)))
+        workers = self.workers
+        dealt = [requests[turn :: len(workers)] for turn in range(len(workers))]
+        batches = self._gather(
+            f"sampling {len(requests)} problems",
+            [
+                worker.sample.remote(own, settings)
+                for worker, own in zip(workers, dealt, strict=True)
+            ],
+        )
+        # Every request has one list of results; undo the dealing.
+        results = [batches[i % len(workers)][i // len(workers)] for i in range(len(requests))]
+        rollouts: list[Rollout] = []
+        for result in results:
+            if isinstance(result, RolloutFailure):
+                failures.append(result)
+            else:
+                rollouts += result
+        return rollouts, failures
+
+    def sync_weights(self, updates: Iterable[dict[str, Any]], version: int) -> None:
+        """Give every worker the weights of `updates`, one bucket at a time; `version` marks the
+        tokens sampled from now on. Requests that are running pause and go on.
+
+        An engine that failed halfway is unusable, so any error here is a WorkerError or the
+        error of `updates` itself, and the fleet should be shut down.
+        """
+        self.begin_update()
+        for update in updates:
+            self.apply_update(update)
+        self.finish_update(version)
+
+    def begin_update(self) -> None:
+        self._everywhere("pausing for new weights", lambda worker: worker.begin_update.remote())
+
+    def apply_update(self, update: dict[str, Any]) -> None:
+        self._everywhere("loading weights", lambda worker: worker.apply_update.remote(update))
+
+    def finish_update(self, version: int) -> None:
+        self._everywhere(
+            f"switching to weights {version}", lambda worker: worker.finish_update.remote(version)
+        )
+
+    def init_weight_transfer(self, init_info: dict[str, Any]) -> None:
+        """Hand the learner's rendezvous to the engines (nccl; shared_memory needs none)."""
+        self._everywhere(
+            "meeting the learner", lambda worker: worker.init_weight_transfer.remote(init_info)
+        )
+
+    def weight_versions(self) -> list[int]:
+        return self._everywhere("answering", lambda worker: worker.weight_version.remote())
+
+    def shutdown(self) -> None:
+        """End all workers and their engine processes; safe to call twice."""
+        workers, self._workers = self._workers, []
+        if not workers:
+            return
+        # A worker that is still starting, or dead, is only killed.
+        started, _ = ray.wait(self._starts, num_returns=len(self._starts), timeout=0)
+        able = [w for w, start in zip(workers, self._starts, strict=False) if start in started]
+        with suppress(RayError, GetTimeoutError):
+            ray.get([w.shutdown.remote() for w in able], timeout=SHUTDOWN_SECONDS)
+        for worker in workers:
+            ray.kill(worker)
+        self._resources.close()
+
+    def _everywhere(self, doing: str, call: Callable[[ActorHandle], Any]) -> list[Any]:
+        return self._gather(doing, [call(worker) for worker in self.workers])
+
+    def _gather(self, doing: str, references: Sequence[Any]) -> list[Any]:
+        """The results of one call to each worker; fails as soon as the first of them does."""
+        waiting = list(references)
+        while waiting:
+            done, waiting = ray.wait(waiting)
+            for reference in done:
+                index = references.index(reference)
+                try:
+                    ray.get(reference)
+                except RayActorError as error:
+                    raise WorkerError(self._message(index, doing, _death(error))) from error
+                except RayTaskError as error:
+                    if isinstance(error.cause, KVLError):
+                        raise error.cause from None
+                    raise WorkerError(
+                        self._message(index, doing, f"{type(error.cause).__name__}: {error.cause}")
+                    ) from error
+        return ray.get(list(references))
+
+    def _message(self, index: int, doing: str, cause: str) -> str:
+        return (
+            f"rollout worker {index}{self._places[index]} failed while {doing}: {cause}; "
+            "run the same command again to resume"
+        )
+
+
+def _death(error: RayActorError) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return next((line for line in lines if "Worker exit" in line or "cause" in line), lines[0])

@@ -1,0 +1,89 @@
+"""What a rollout worker returns: sampled token ids, their log-probabilities and their origin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ..problems.types import ImageSource
+
+
+class StopReason(StrEnum):
+    STOP = "stop"  # a stop id was sampled; it is the last response token
+    LENGTH = "length"  # cut by the token cap
+    ABORTED = "aborted"  # cut by the fleet (dead worker, shutdown); never trained on
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Response tokens [start, stop) were sampled under `weight_version`."""
+
+    start: int
+    stop: int
+    weight_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One sampled response, token ids in and token ids out; it is never re-tokenised.
+
+    Example: prompt (5, 9, 9, 7), response (12, 3, 1), logprobs (-.1, -2.3, -.01),
+    segments (Segment(0, 3, 4),): all three tokens came from weight version 4.
+
+    prompt_token_ids    with expanded `<|media_pad|>` runs, one id per image token
+    response_token_ids  including the closing stop token when there is one
+    logprobs            natural log, of the distribution really sampled from (after temperature
+                        and banned ids), one per response token
+    text                the decoded response, for the grader and for people only
+    """
+
+    problem_id: str
+    sample: int
+    prompt_token_ids: tuple[int, ...]
+    response_token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    segments: tuple[Segment, ...]
+    stop_reason: StopReason
+    text: str
+
+    def __post_init__(self) -> None:
+        if len(self.logprobs) != len(self.response_token_ids):
+            raise ValueError(
+                f"rollout {self.problem_id}#{self.sample}: {len(self.logprobs)} log-probs for "
+                f"{len(self.response_token_ids)} tokens"
+            )
+
+    @property
+    def weight_versions(self) -> tuple[int, int]:
+        """(oldest, newest) weight version; raises ValueError on an empty response."""
+        versions = [segment.weight_version for segment in self.segments]
+        return min(versions), max(versions)
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutRequest:
+    """One problem to sample: its user turn as text and images in order.
+
+    Example: `RolloutRequest("arithmetic/l1/7", ("What is shown?\\n", ImageSource(path=...)))`.
+    """
+
+    problem_id: str
+    parts: tuple[str | ImageSource, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutFailure:
+    """A problem that could not be sampled, and why; the rest of its batch goes on."""
+
+    problem_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingSettings:
+    """How one batch of responses is sampled. `temperature` 0 means greedy."""
+
+    samples: int = 1
+    temperature: float = 1.0
+    max_response_tokens: int = 128
+    seed: int | None = None

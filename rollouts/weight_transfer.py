@@ -1,0 +1,72 @@
+"""The engine's side of the shared-memory weight transfer, a backend of vLLM's own API.
+
+Selected by `WeightTransferConfig(backend="shared_memory")`; `vllm_plugin.register` registers it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from vllm.distributed.weight_transfer.base import (
+    WeightTransferEngine,
+    WeightTransferInitInfo,
+    WeightTransferUpdateInfo,
+)
+from vllm.model_executor.model_loader.reload import (
+    finalize_layerwise_reload,
+    initialize_layerwise_reload,
+)
+
+from .weight_buckets import read_bucket
+
+
+@dataclass
+class SharedMemoryInitInfo(WeightTransferInitInfo):
+    """Nothing to agree on: every update names its own file."""
+
+
+@dataclass
+class SharedMemoryUpdateInfo(WeightTransferUpdateInfo):
+    """One bucket, as `weight_buckets` yields it."""
+
+    path: str
+    names: list[str]
+    dtype_names: list[str]
+    shapes: list[list[int]]
+    offsets: list[int]
+
+
+class SharedMemoryWeightTransferEngine(
+    WeightTransferEngine[SharedMemoryInitInfo, SharedMemoryUpdateInfo]
+):
+    """Maps each bucket and loads it through vLLM's layerwise reload: published checkpoint names
+    in, the engine's own packed layout out, while requests wait in the paused scheduler."""
+
+    init_info_cls = SharedMemoryInitInfo
+    update_info_cls = SharedMemoryUpdateInfo
+
+    def init_transfer_engine(self, init_info: SharedMemoryInitInfo) -> None:
+        return
+
+    def start_weight_update(self) -> None:
+        initialize_layerwise_reload(self.model)
+
+    def receive_weights(self, update_info: SharedMemoryUpdateInfo) -> None:
+        self.model.load_weights(read_bucket(vars(update_info)))  # pyright: ignore
+
+    def finish_weight_update(self) -> None:
+        finalize_layerwise_reload(self.model, self.model_config)
+        if self.device.type == "cpu":
+            self._repack_experts()
+
+    def _repack_experts(self) -> None:
+        # vLLM 0.32 leaves the CPU experts of a reloaded layer in checkpoint layout, and its
+        # kernel then computes nonsense from them without an error.
+        for module in self.model.modules():
+            if hasattr(module, "w13_weight"):
+                method: Any = module.quant_method
+                method.moe_kernel.fused_experts.process_weights_after_loading(module)
+
+    def shutdown(self) -> None:
+        return

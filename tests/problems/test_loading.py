@@ -1,0 +1,148 @@
+"""Loading: one bad record costs one problem, a bad file is one clear error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kvl.problems.loading import load_problems
+from kvl.problems.prompt import prompt_parts
+from kvl.problems.types import AnswerType, ProblemError
+
+Record = dict[str, Any]
+WriteRecords = Callable[..., Path]
+Picture = Callable[..., bytes]
+
+SAMPLE = Path(__file__).parents[1] / "data" / "mathvision_sample" / "sample.jsonl"
+
+
+@dataclass(frozen=True)
+class Source:
+    path: Path
+    limit: int | None = None
+    prefix: str | None = None
+
+
+def test_the_mathvision_sample_loads_whole() -> None:
+    problems, skipped = load_problems(Source(SAMPLE))
+    assert skipped == []
+    assert len(problems) == 24
+    assert {problem.answer_type for problem in problems} == {
+        AnswerType.CHOICE,
+        AnswerType.NUMBER,
+        AnswerType.EXPRESSION,
+    }
+    for problem in problems:
+        shown = [part for part in prompt_parts(problem) if not isinstance(part, str)]
+        assert tuple(shown) == problem.images
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"),
+    [("RGBA", "PNG"), ("P", "PNG"), ("L", "PNG"), ("RGB", "JPEG"), ("L", "JPEG"), ("RGB", "WEBP")],
+)
+def test_every_usual_kind_of_image_passes(
+    write_records: WriteRecords, record: Record, picture: Picture, mode: str, kind: str
+) -> None:
+    path = write_records(record)
+    (path.parent / "images/a.png").write_bytes(picture(mode, kind))
+    problems, skipped = load_problems(Source(path))
+    assert (len(problems), skipped) == (1, [])
+    assert problems[0].images[0].open().mode == mode
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_truncated_image_costs_only_its_problem(
+    write_records: WriteRecords, record: Record, picture: Picture, kind: str
+) -> None:
+    path = write_records(record, record | {"id": "p/2", "images": ["images/b.jpg"]})
+    whole = picture("RGB", kind, (200, 200))
+    (path.parent / "images/a.png").write_bytes(whole[: len(whole) // 2])
+    problems, skipped = load_problems(Source(path))
+    assert [problem.id for problem in problems] == ["p/2"]
+    assert [one.id for one in skipped] == ["p/1"]
+    assert "cannot be decoded" in skipped[0].reason
+
+
+def test_each_bad_record_is_reported_once_and_the_rest_is_used(
+    write_records: WriteRecords, record: Record
+) -> None:
+    path = write_records(
+        record,
+        record | {"id": "p/2", "images": ["images/none.png"]},
+        record | {"id": "p/3", "answer": " "},
+        record,
+        record | {"id": "p/4", "answer_type": "choice", "options": ["x"] * 11, "answer": "A"},
+        record | {"id": "p/5"},
+    )
+    path.write_text(path.read_text(encoding="utf-8") + "{broken\n", encoding="utf-8")
+    problems, skipped = load_problems(Source(path))
+    assert [problem.id for problem in problems] == ["p/1", "p/5"]
+    reasons = {one.id: one.reason for one in skipped}
+    assert len(skipped) == 5
+    assert "No such file" in reasons["p/2"]
+    assert "no answer" in reasons["p/3"]
+    assert "same id" in reasons["p/1"]
+    assert "11 options" in reasons["p/4"]
+    assert "line 7 is not JSON" in reasons["problems.jsonl:7"]
+
+
+@pytest.mark.parametrize(
+    ("size", "fits"),
+    [((7200, 100), False), ((7153, 28), False), ((7000, 100), True), ((2000, 3000), True)],
+)
+def test_an_image_too_long_for_the_vision_tower_is_skipped(
+    write_records: WriteRecords,
+    record: Record,
+    picture: Picture,
+    size: tuple[int, int],
+    fits: bool,
+) -> None:
+    path = write_records(record, record | {"id": "p/2", "images": ["images/b.jpg"]})
+    (path.parent / "images/a.png").write_bytes(picture("L", "JPEG", size))
+    _, skipped = load_problems(Source(path))
+    assert ["too long" in one.reason for one in skipped] == ([] if fits else [True])
+
+
+def test_limit_counts_usable_problems_in_file_order(
+    write_records: WriteRecords, record: Record
+) -> None:
+    path = write_records(
+        *(record | {"id": f"p/{i}", "answer": "" if i == 0 else "7"} for i in range(5))
+    )
+    problems, skipped = load_problems(Source(path, limit=2))
+    assert [problem.id for problem in problems] == ["p/1", "p/2"]
+    assert [one.id for one in skipped] == ["p/0"]
+
+
+def test_prefix_leaves_other_ids_out_without_reporting_them(
+    write_records: WriteRecords, record: Record
+) -> None:
+    path = write_records(record, record | {"id": "q/1"}, record | {"id": "r/1", "answer": ""})
+    problems, skipped = load_problems(Source(path, prefix="q/"))
+    assert [problem.id for problem in problems] == ["q/1"]
+    assert skipped == []
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ProblemError, match=r"none\.jsonl: no such file; check the path"):
+        load_problems(Source(tmp_path / "none.jsonl"))
+
+
+def test_an_unknown_kind_of_file_is_named_with_the_known_kinds(tmp_path: Path) -> None:
+    with pytest.raises(ProblemError, match=r"data\.csv: unknown kind.*\.jsonl or \.parquet"):
+        load_problems(Source(tmp_path / "data.csv"))
+
+
+def test_a_file_without_a_usable_problem_says_why(
+    write_records: WriteRecords, record: Record
+) -> None:
+    with pytest.raises(ProblemError, match=r"1 skipped, the first .* no answer"):
+        load_problems(Source(write_records(record | {"answer": ""})))
+    with pytest.raises(ProblemError, match="no id starts with 'zzz'"):
+        load_problems(Source(write_records(record), prefix="zzz"))
+    with pytest.raises(ProblemError, match="the file is empty"):
+        load_problems(Source(write_records()))

@@ -1,0 +1,145 @@
+"""Dealing, ordering and failing, with workers that hold no engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from kvl.configs.errors import KVLError
+from kvl.configs.rl import EngineConfig, RolloutConfig
+from kvl.problems.types import AnswerType, Problem
+from kvl.rollouts import fleet as fleet_module
+from kvl.rollouts.fleet import Fleet, WorkerError
+from kvl.rollouts.types import (
+    Rollout,
+    RolloutFailure,
+    RolloutRequest,
+    SamplingSettings,
+    Segment,
+    StopReason,
+)
+
+
+class FakeWorker:
+    """Answers with its own seed as the only token."""
+
+    def __init__(self, checkpoint: Any, config: Any, seed: int, on_gpu: bool) -> None:
+        self.seed = seed
+        self.version = 0
+
+    async def start(self) -> dict[str, Any]:
+        if self.seed >= 1000:
+            raise RuntimeError("no memory left")
+        return {"pid": self.seed, "host": "here"}
+
+    async def sample(
+        self, requests: list[RolloutRequest], settings: SamplingSettings
+    ) -> list[list[Rollout] | RolloutFailure]:
+        return [
+            RolloutFailure(r.problem_id, "bad image")
+            if r.problem_id == "bad"
+            else [
+                Rollout(
+                    r.problem_id,
+                    sample,
+                    (1,),
+                    (self.seed,),
+                    (-1.0,),
+                    (Segment(0, 1, self.version),),
+                    StopReason.STOP,
+                    "",
+                )
+                for sample in range(settings.samples)
+            ]
+            for r in requests
+        ]
+
+    async def begin_update(self) -> None:
+        return
+
+    async def apply_update(self, info: dict[str, Any]) -> None:
+        if info.get("path") == "broken":
+            raise ValueError("no such tensor")
+
+    async def finish_update(self, version: int) -> None:
+        self.version = version
+
+    def weight_version(self) -> int:
+        return self.version
+
+    def shutdown(self) -> None:
+        return
+
+
+def problem(name: str) -> Problem:
+    return Problem(name, "How many?", (), "1", AnswerType.NUMBER)
+
+
+@pytest.fixture(scope="module")
+def connection() -> Iterator[None]:
+    with fleet_module.connect():
+        yield
+
+
+@pytest.fixture
+def fakes(connection: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet_module, "RolloutWorker", FakeWorker)
+
+
+def test_problems_are_dealt_in_turn_and_come_back_in_order(fakes: None) -> None:
+    names = [f"p{i}" for i in range(7)]
+    with Fleet("folder", RolloutConfig(workers=3), seed=5) as fleet:
+        rollouts, failures = fleet.generate([problem(n) for n in names], SamplingSettings(2))
+    assert failures == []
+    assert [(r.problem_id, r.sample) for r in rollouts] == [(n, s) for n in names for s in (0, 1)]
+    assert [r.response_token_ids[0] for r in rollouts[::2]] == [5, 6, 7, 5, 6, 7, 5]
+
+
+def test_a_failure_leaves_the_others(fakes: None) -> None:
+    with Fleet("folder", RolloutConfig(workers=2)) as fleet:
+        rollouts, failures = fleet.generate(
+            [problem("a"), problem("bad"), problem("c")], SamplingSettings(1)
+        )
+    assert [r.problem_id for r in rollouts] == ["a", "c"]
+    assert failures == [RolloutFailure("bad", "bad image")]
+
+
+def test_no_problems_need_no_samples(fakes: None) -> None:
+    with Fleet("folder", RolloutConfig(workers=2)) as fleet:
+        assert fleet.generate([], SamplingSettings(1)) == ([], [])
+
+
+def test_weights_reach_every_worker(fakes: None) -> None:
+    with Fleet("folder", RolloutConfig(workers=2)) as fleet:
+        assert fleet.weight_versions() == [0, 0]
+        fleet.sync_weights(iter([{"path": "x"}]), 4)
+        assert fleet.weight_versions() == [4, 4]
+
+
+def test_a_worker_that_cannot_start_is_named(fakes: None) -> None:
+    with (
+        Fleet("folder", RolloutConfig(workers=2), seed=999) as fleet,
+        pytest.raises(WorkerError, match=r"rollout worker 1 failed while starting.*no memory left"),
+    ):
+        fleet.generate([problem("a")], SamplingSettings(1))
+
+
+def test_weights_that_do_not_load_are_one_error(fakes: None) -> None:
+    with (
+        Fleet("folder", RolloutConfig(workers=1)) as fleet,
+        pytest.raises(WorkerError, match=r"worker 0 \(pid 0 on here\).*loading.*no such tensor"),
+    ):
+        fleet.sync_weights(iter([{"path": "broken"}]), 1)
+
+
+def test_gpu_transfer_without_gpus_is_refused(fakes: None) -> None:
+    config = RolloutConfig(engine=EngineConfig(weight_transfer="nccl"))
+    with pytest.raises(KVLError, match=r"nccl needs GPUs.*use shared_memory"):
+        Fleet("folder", config)
+
+
+def test_shutdown_twice_is_fine(fakes: None) -> None:
+    fleet = Fleet("folder", RolloutConfig(workers=1))
+    fleet.shutdown()
+    fleet.shutdown()

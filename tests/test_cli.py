@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "ray", "vllm", "transformers", "trl", "datasets", "pydantic", "matplotlib")
+
+CONFIG = "run_dir: r\ncheckpoint: c\nproblems: {path: p.jsonl}\n"
+
+
+def run(module: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "COLUMNS": "100", **environment},
+    )
+
+
+@pytest.mark.parametrize(
+    ("module", "commands"),
+    [
+        ("kvl.rl.cli", ("train", "eval", "report")),
+        ("kvl.sft.cli", ("init-tiny", "generate", "train")),
+    ],
+)
+def test_help_lists_the_subcommands(module, commands):
+    result = run(module, "--help")
+    assert result.returncode == 0
+    for command in commands:
+        assert f"• {command} " in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [
+        ("kvl.rl.cli", ["--help"]),
+        ("kvl.rl.cli", ["train", "--help"]),
+        ("kvl.rl.cli", ["eval", "--help"]),
+        ("kvl.sft.cli", ["--help"]),
+        ("kvl.sft.cli", ["generate", "--help"]),
+    ],
+)
+def test_help_imports_nothing_heavy(module, arguments):
+    script = (
+        "import importlib, sys\n"
+        f"module = importlib.import_module({module!r})\n"
+        f"sys.argv = ['kvl', *{arguments!r}]\n"
+        "try:\n    module.main()\n"
+        "except SystemExit:\n    pass\n"
+        f"print('heavy:', [name for name in {HEAVY!r} if name in sys.modules])\n"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert result.stdout.endswith("heavy: []\n"), result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("module", ["kvl.rl.cli", "kvl.sft.cli"])
+def test_wrong_config_key_is_one_line_and_exit_code_2(module, tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text(CONFIG + "run_dirr: x\n")
+    result = run(module, "train", str(config))
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr == f"error: {config}:4: unknown key run_dirr; did you mean run_dir?\n"
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    result = run("kvl.rl.cli", "train", str(tmp_path / "none.yaml"), KVL_DEBUG="1")
+    assert result.returncode == 1
+    assert "Traceback" in result.stderr
+
+
+def test_dry_run_prints_the_resolved_config(tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text(CONFIG)
+    result = run("kvl.rl.cli", "train", str(config), "rollout.workers=3", "--dry-run")
+    assert result.returncode == 0, result.stderr
+    assert "  workers: 3\n" in result.stdout
+    assert "mismatch_tolerance: 0.002\n" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--samples", "4"], "greedy samples are all equal; add --temperature 1"),
+        (["--samples", "0"], "--samples 0: must be at least 1"),
+        (["--limit", "0"], "--limit 0: must be at least 1"),
+        (["--temperature", "-1"], "--temperature -1.0: must not be negative"),
+        (["--max-response-tokens", "9999"], "must be smaller than the engine's max_model_len"),
+    ],
+)
+def test_eval_rejects_nonsense_before_anything_starts(arguments, message):
+    result = run("kvl.rl.cli", "eval", "checkpoint", "problems.jsonl", *arguments)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_generate_writes_both_splits(tmp_path):
+    sizes = ("--train", "3", "--heldout", "2", "--families", "arithmetic", "--levels", "1")
+    result = run("kvl.sft.cli", "generate", str(tmp_path / "out"), *sizes)
+    assert result.returncode == 0, result.stderr
+    lines = {path.stem: path.read_text().splitlines() for path in tmp_path.glob("out/*.jsonl")}
+    assert {name: len(found) for name, found in lines.items()} == {"train": 3, "heldout": 2}
+
+
+def test_generate_names_an_unknown_family(tmp_path):
+    sizes = ("--train", "3", "--heldout", "2", "--families", "poetry")
+    result = run("kvl.sft.cli", "generate", str(tmp_path / "out"), *sizes)
+    assert result.returncode == 2
+    assert "poetry" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
