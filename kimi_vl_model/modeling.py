@@ -8,12 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
 from transformers import DeepseekV3ForCausalLM, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from . import attention
+from . import attention, routing
 from .configuration import KimiVLConfig
 from .logprobs import token_logprobs
 from .vision import MoonViT, PositionTable
@@ -57,6 +58,7 @@ class KimiVLForConditionalGeneration(PreTrainedModel):
         self.language_model.set_attn_implementation(attention.NAME)
         for layer in self.language_model.model.layers:
             layer.self_attn.kv_a_layernorm.variance_epsilon = config.kv_a_layernorm_eps  # pyright: ignore
+        routing.install_routers(list(self.language_model.model.layers))
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -108,7 +110,7 @@ class KimiVLForConditionalGeneration(PreTrainedModel):
                 raise ValueError(
                     f"the prompt holds {int(where.sum())} image tokens but comes without images"
                 )
-            return embeddings
+            return embeddings + self._pass_without_images() if _ranks_in_step() else embeddings
         features = self.image_features(pixel_values, image_grid_hws)
         order = range(len(features)) if image_index is None else image_index.tolist()
         rows = torch.cat([features[index] for index in order]).to(embeddings.dtype)
@@ -119,6 +121,14 @@ class KimiVLForConditionalGeneration(PreTrainedModel):
             )
         return embeddings.masked_scatter(where[..., None], rows)
 
+    def _pass_without_images(self) -> torch.Tensor:
+        """Zero, out of the vision tower: ranks gather its weights and reduce its gradients
+        together, so one whose batch is text only must not stay away."""
+        weight = self.vision_tower.patch_embed.proj.weight
+        grid = torch.tensor([self.config.vision_config.merge_kernel_size], device=weight.device)
+        blank = weight.new_zeros(int(grid.prod()), *weight.shape[1:])
+        return 0.0 * self.image_features(blank, grid)[0].sum()
+
     def hidden_states(
         self,
         input_ids: torch.Tensor,
@@ -126,11 +136,13 @@ class KimiVLForConditionalGeneration(PreTrainedModel):
         pixel_values: torch.Tensor | None = None,
         image_grid_hws: torch.Tensor | None = None,
         image_index: torch.Tensor | None = None,
+        routes: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Final hidden states [B, T, D], before the LM head.
 
         position_ids [B, T] restart at 0 with every packed document and are all that tells
-        documents apart; None means one document per row.
+        documents apart; None means one document per row. routes uint8 [B·T, L, k] names the
+        experts to use (`routing.py`); None lets the routers choose.
         """
         if position_ids is None:
             position_ids = torch.arange(input_ids.shape[1], device=input_ids.device)
@@ -140,6 +152,7 @@ class KimiVLForConditionalGeneration(PreTrainedModel):
             position_ids=position_ids,
             use_cache=False,
             buckets=attention.document_buckets(position_ids),
+            routes=routes,
         ).last_hidden_state
 
     def forward(
@@ -151,6 +164,7 @@ class KimiVLForConditionalGeneration(PreTrainedModel):
         image_index: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
+        routes: torch.Tensor | None = None,
         **_: Any,
     ) -> CausalLMOutputWithPast:
         """Logits [B, T, V], or with labels only the mean loss of the labelled tokens, computed
@@ -160,10 +174,12 @@ class KimiVLForConditionalGeneration(PreTrainedModel):
         here, so that accumulated and distributed steps weigh every token the same.
         """
         hidden = self.hidden_states(
-            input_ids, position_ids, pixel_values, image_grid_hws, image_index
+            input_ids, position_ids, pixel_values, image_grid_hws, image_index, routes
         )
         if labels is None:
-            return CausalLMOutputWithPast(logits=self.language_model.lm_head(hidden))
+            weight = self.language_model.lm_head.weight
+            with torch.autocast(hidden.device.type, enabled=False):
+                return CausalLMOutputWithPast(logits=F.linear(hidden.to(weight.dtype), weight))  # pyright: ignore
         targets = F.pad(labels[:, 1:], (0, 1), value=self.config.ignore_index)
         chosen = targets != self.config.ignore_index
         logprobs, _entropy = token_logprobs(
@@ -171,3 +187,7 @@ class KimiVLForConditionalGeneration(PreTrainedModel):
         )
         count = max(logprobs.numel(), 1) if num_items_in_batch is None else num_items_in_batch
         return CausalLMOutputWithPast(loss=-logprobs.sum() / count)  # pyright: ignore
+
+
+def _ranks_in_step() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
