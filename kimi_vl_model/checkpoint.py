@@ -1,8 +1,8 @@
-"""The published checkpoint layout: read tensor by tensor, written atomically.
+"""The published checkpoint layout: checked, loaded, and written atomically.
 
 transformers keeps a layer's routed experts as two stacked tensors (`experts.gate_up_proj`,
-`experts.down_proj`); published files hold gate, up and down of each expert apart. `targets`
-is the one table that knows both, used for loading, export and weight sync alike.
+`experts.down_proj`); published files hold gate, up and down of each expert apart.
+`published_tensors` is the one place that knows both, for loading, export and weight sync alike.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers.models.deepseek_v3.modeling_deepseek_v3 import (
     DeepseekV3RotaryEmbedding,
@@ -26,11 +25,26 @@ from transformers.models.deepseek_v3.modeling_deepseek_v3 import (
 from ..configs.errors import CheckpointError
 from .configuration import KimiVLConfig
 from .modeling import KimiVLForConditionalGeneration
+from .stored_tensors import (
+    INDEX_FILE,
+    SINGLE_FILE,
+    files_of,
+    iterate_tensors,
+    raise_first,
+    read_object,
+    stored_tensors,
+)
 
-INDEX_FILE = "model.safetensors.index.json"
-SINGLE_FILE = "model.safetensors"
 MAX_SHARD_BYTES = 5 * 10**9
 _STALE_BUFFER = re.compile(r"\.rotary_emb\.inv_freq$")
+# What the decoder computes whatever its config says; other values would be quietly ignored.
+_FIXED_SETTINGS = {
+    "topk_method": "noaux_tc",
+    "scoring_func": "sigmoid",
+    "moe_layer_freq": 1,
+    "rope_scaling": None,
+    "tie_word_embeddings": False,
+}
 
 
 def load_config(folder: str | Path) -> KimiVLConfig:
@@ -38,22 +52,24 @@ def load_config(folder: str | Path) -> KimiVLConfig:
     path = Path(folder) / "config.json"
     if not path.is_file():
         raise CheckpointError(f"{path}: missing; is {folder} a checkpoint folder?")
-    settings = _read_object(path)
+    settings = read_object(path)
     if settings.get("model_type") != KimiVLConfig.model_type:
         raise CheckpointError(
             f"{path}: model_type is {settings.get('model_type')!r}, not 'kimi_vl'"
         )
+    text = settings.get("text_config") or {}
+    for name, value in _FIXED_SETTINGS.items():
+        if text.get(name, value) != value:
+            raise CheckpointError(
+                f"{path}: text_config.{name} is {text[name]!r}, only {value!r} is supported"
+            )
     return KimiVLConfig(**{key: settings[key] for key in settings if key != "model_type"})
 
 
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise CheckpointError(f"{path}: not valid JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path}: not a JSON object")
-    return value
+def empty_model(config: KimiVLConfig) -> KimiVLForConditionalGeneration:
+    """The model on the meta device: names and shapes without memory."""
+    with torch.device("meta"):
+        return KimiVLForConditionalGeneration(config)
 
 
 def published_tensors(
@@ -74,61 +90,44 @@ def published_tensors(
                 yield f"{prefix}.experts.{expert}.up_proj.weight", tensor[expert, half:]
 
 
-def _files_of(folder: Path) -> dict[str, list[str]]:
-    """File name → tensor names, from the index or from the single file."""
-    index = folder / INDEX_FILE
-    if index.is_file():
-        files: dict[str, list[str]] = {}
-        weight_map = _read_object(index).get("weight_map")
-        if not isinstance(weight_map, dict):
-            raise CheckpointError(f"{index}: has no weight_map")
-        for tensor, file in weight_map.items():
-            files.setdefault(file, []).append(tensor)
-        return files
-    single = folder / SINGLE_FILE
-    if not single.is_file():
-        raise CheckpointError(f"{folder}: holds neither {INDEX_FILE} nor {SINGLE_FILE}")
-    with _open(single) as reader:
-        return {SINGLE_FILE: list(reader.keys())}
+def tensor_problems(folder: str | Path, model: torch.nn.Module) -> list[str]:
+    """Every way in which the files of a checkpoint are not those of `model`, which may be empty.
 
-
-def _open(path: Path):
-    if not path.is_file():
-        raise CheckpointError(f"{path}: missing, though the index names it")
-    try:
-        return safe_open(path, framework="pt")
-    except SafetensorError as error:
-        raise CheckpointError(f"{path}: damaged or truncated ({error})") from error
-
-
-def iterate_tensors(folder: str | Path) -> Iterator[tuple[str, torch.Tensor, Path]]:
-    """(name, tensor, file) of a checkpoint, one tensor in memory at a time."""
+    Each names file and tensor: missing, extra, mis-shaped or truncated.
+    """
     folder = Path(folder)
-    for file, names in _files_of(folder).items():
-        with _open(folder / file) as reader:
-            held = set(reader.keys())
-            for name in names:
-                if name not in held:
-                    raise CheckpointError(f"{folder / file}: tensor {name} is missing")
-                yield name, reader.get_tensor(name), folder / file
+    stored, problems = stored_tensors(folder)
+    listed = {name for names in files_of(folder).values() for name in names}
+    expected = {name: tuple(t.shape) for name, t in published_tensors(persistent_state(model))}
+    for name, tensor in stored.items():
+        if name in expected and tensor.shape != expected[name]:
+            problems.append(
+                f"{tensor.file}: tensor {name} has shape {tensor.shape}, "
+                f"the config asks for {expected[name]}"
+            )
+        elif name not in expected and not _STALE_BUFFER.search(name):
+            problems.append(f"{tensor.file}: tensor {name} is not part of this architecture")
+    table = folder / (INDEX_FILE if (folder / INDEX_FILE).is_file() else SINGLE_FILE)
+    problems += [f"{table}: tensor {name} is missing" for name in expected if name not in listed]
+    return problems
 
 
 def load_model(
     folder: str | Path, dtype: torch.dtype = torch.float32
 ) -> KimiVLForConditionalGeneration:
-    """Build the model and fill it tensor by tensor: peak memory is the model and one tensor.
+    """Build the model and fill it tensor by tensor: peak memory is the model and one shard.
 
-    Raises CheckpointError naming file and tensor for anything missing, extra or mis-shaped.
-    The router's selection bias stays in fp32 whatever `dtype` says.
+    Raises CheckpointError naming file and tensor for anything missing, extra, mis-shaped or
+    truncated. The router's selection bias stays in fp32 whatever `dtype` says.
     """
     config = load_config(folder)
     previous = torch.get_default_dtype()
     try:
         torch.set_default_dtype(dtype)
-        with torch.device("meta"):
-            model = KimiVLForConditionalGeneration(config)
+        model = empty_model(config)
     finally:
         torch.set_default_dtype(previous)
+    raise_first(tensor_problems(folder, model))
     model.to_empty(device="cpu")
     for module in model.modules():
         # to_empty also emptied the rotary tables, which no file holds.
@@ -141,21 +140,9 @@ def load_model(
                 "e_score_correction_bias", module.e_score_correction_bias.float()
             )
     targets = dict(published_tensors(persistent_state(model)))
-    seen: set[str] = set()
-    for name, tensor, file in iterate_tensors(folder):
-        if _STALE_BUFFER.search(name):
-            continue
-        if name not in targets:
-            raise CheckpointError(f"{file}: tensor {name} is not part of this architecture")
-        if tensor.shape != targets[name].shape:
-            raise CheckpointError(
-                f"{file}: tensor {name} has shape {tuple(tensor.shape)}, "
-                f"the config asks for {tuple(targets[name].shape)}"
-            )
-        targets[name].copy_(tensor)
-        seen.add(name)
-    if missing := sorted(set(targets) - seen):
-        raise CheckpointError(f"{folder}: {len(missing)} tensor(s) missing, first {missing[0]}")
+    for name, tensor, _file in iterate_tensors(folder):
+        if not _STALE_BUFFER.search(name):
+            targets[name].copy_(tensor)
     model.eval()
     return model
 
@@ -181,12 +168,9 @@ def export_checkpoint(
     folder appears under its final name only when complete.
     """
     source, out = Path(source), Path(out)
-    dtypes: dict[str, torch.dtype] = {}
-    stale: dict[str, torch.Tensor] = {}
-    for name, tensor, _file in iterate_tensors(source):
-        dtypes[name] = tensor.dtype
-        if _STALE_BUFFER.search(name):
-            stale[name] = tensor
+    stored, problems = stored_tensors(source)
+    raise_first(problems)
+    dtypes = {name: tensor.dtype for name, tensor in stored.items()}
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -198,11 +182,15 @@ def export_checkpoint(
         if name not in dtypes:
             raise CheckpointError(f"{source}: has no tensor {name}, so it cannot be exported")
         writer.add(name, tensor.to("cpu", dtypes.pop(name)))
-    for name, tensor in stale.items():
-        writer.add(name, tensor)
-        dtypes.pop(name)
+    for name in [name for name in dtypes if _STALE_BUFFER.search(name)]:
+        with safe_open(stored[name].file, framework="pt") as reader:
+            writer.add(name, reader.get_tensor(name))
+        del dtypes[name]
     if dtypes:
-        raise CheckpointError(f"{out}: the model lacks {len(dtypes)} tensor(s) of {source}")
+        raise CheckpointError(
+            f"{out}: the model lacks {len(dtypes)} tensor(s) of {source}, "
+            f"first {next(iter(dtypes))}"
+        )
     writer.finish()
     replace_folder(partial, out)
     return out

@@ -12,6 +12,7 @@ import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -57,7 +58,6 @@ TINY_TEXT = {
     "attention_bias": False,
     "tie_word_embeddings": False,
     "max_position_embeddings": 8192,
-    "torch_dtype": "float32",
 }
 TINY_VISION = {
     "model_type": "moonvit",
@@ -112,9 +112,16 @@ def _default_texts() -> Iterable[str]:
 
 
 def write_tiny_checkpoint(
-    folder: str | Path, seed: int = 0, texts: Iterable[str] | None = None
+    folder: str | Path,
+    seed: int = 0,
+    texts: Iterable[str] | None = None,
+    *,
+    text_config: dict[str, Any] = TINY_TEXT,
+    vision_config: dict[str, Any] = TINY_VISION,
+    dtype: torch.dtype = torch.float32,
 ) -> Path:
-    """Write a random checkpoint of about 2 M parameters; the same seed writes the same bytes."""
+    """Write a random checkpoint of about 2 M parameters, or of the sizes given; the same seed
+    writes the same bytes."""
     folder = Path(folder)
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -123,22 +130,23 @@ def write_tiny_checkpoint(
     lines = [f"{base64.b64encode(token).decode()} {rank}\n" for rank, token in enumerate(ranks)]
     (partial / "tiktoken.model").write_text("".join(lines))
 
-    first = len(ranks)
+    first, dtype_name = len(ranks), str(dtype).removeprefix("torch.")
     config = {
         "architectures": ["KimiVLForConditionalGeneration"],
         "model_type": "kimi_vl",
         "text_config": {
-            **TINY_TEXT,
+            **text_config,
+            "torch_dtype": dtype_name,
             "vocab_size": first + RESERVED_SLOTS,
             "bos_token_id": first,
             "eos_token_id": first + 1,
             "pad_token_id": first + 255,
         },
-        "vision_config": TINY_VISION,
+        "vision_config": vision_config,
         "ignore_index": -100,
         "media_placeholder_token_id": first + 21,
         "vocab_size": first + RESERVED_SLOTS,
-        "torch_dtype": "float32",
+        "torch_dtype": dtype_name,
     }
     _write_json(partial / "config.json", config)
     _write_json(
@@ -159,7 +167,10 @@ def write_tiny_checkpoint(
     )
     torch.manual_seed(seed)
     model = KimiVLForConditionalGeneration(KimiVLConfig(**config))
-    tensors = {name: t.contiguous() for name, t in published_tensors(persistent_state(model))}
+    tensors = {
+        name: tensor.to(dtype).contiguous()
+        for name, tensor in published_tensors(persistent_state(model))
+    }
     save_file(tensors, partial / SINGLE_FILE, metadata={"format": "pt"})
     replace_folder(partial, folder)
     return folder

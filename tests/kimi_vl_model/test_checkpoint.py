@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,14 +13,18 @@ from kvl.configs.errors import CheckpointError
 from kvl.kimi_vl_model.checkpoint import (
     INDEX_FILE,
     SINGLE_FILE,
+    empty_model,
     export_checkpoint,
     iterate_tensors,
     load_config,
     load_model,
     persistent_state,
     published_tensors,
+    tensor_problems,
 )
 from kvl.kimi_vl_model.modeling import KimiVLForConditionalGeneration
+from kvl.kimi_vl_model.routing import recorded_routes
+from kvl.kimi_vl_model.tiny import TINY_TEXT, TINY_VISION, write_tiny_checkpoint
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -267,7 +272,54 @@ def test_a_wrong_shape_is_named_with_both_shapes(damaged: Path) -> None:
 def test_a_truncated_file_is_named(damaged: Path, kept: int) -> None:
     file = damaged / SINGLE_FILE
     file.write_bytes(file.read_bytes()[:kept])
-    with pytest.raises(CheckpointError, match=rf"{SINGLE_FILE}: damaged or truncated"):
+    with pytest.raises(CheckpointError, match=rf"{SINGLE_FILE}: (damaged|truncated)"):
+        load_model(damaged)
+
+
+def test_a_truncated_tensor_is_named(damaged: Path) -> None:
+    file = damaged / SINGLE_FILE
+    with safe_open(file, framework="pt") as reader:
+        last = max(reader.keys())  # safetensors writes the largest dtype first, then by name
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match=rf"{SINGLE_FILE}: truncated in tensor {last}"):
+        load_model(damaged)
+
+
+def test_a_tensor_that_the_index_forgot_is_named(
+    checkpoint: Path, model: KimiVLForConditionalGeneration, tmp_path: Path
+) -> None:
+    out = export_checkpoint(persistent_state(model), checkpoint, tmp_path / "out")
+    index = json.loads((out / INDEX_FILE).read_text())
+    shard = index["weight_map"].pop(SOME_EXPERT)
+    (out / INDEX_FILE).write_text(json.dumps(index))
+    with pytest.raises(CheckpointError, match=rf"{shard}: tensor {SOME_EXPERT} is not in"):
+        load_model(out)
+
+
+def test_every_problem_is_found_at_once(damaged: Path) -> None:
+    rewrite(
+        damaged,
+        **{
+            SOME_EXPERT: None,
+            "odd": torch.zeros(2),
+            "vision_tower.patch_embed.proj.bias": torch.zeros(3),
+        },
+    )
+    problems = tensor_problems(damaged, empty_model(load_config(damaged)))
+    assert len(problems) == 3
+    assert all(problem.startswith(str(damaged / SINGLE_FILE)) for problem in problems)
+    with pytest.raises(CheckpointError, match="2 more, see kvl-sft inspect"):
+        load_model(damaged)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("topk_method", "greedy"), ("rope_scaling", {"type": "yarn"})]
+)
+def test_a_setting_that_would_be_ignored_is_refused(damaged: Path, name: str, value: Any) -> None:
+    settings = json.loads((damaged / "config.json").read_text())
+    settings["text_config"][name] = value
+    (damaged / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(CheckpointError, match=rf"config\.json: text_config\.{name} is"):
         load_model(damaged)
 
 
@@ -319,6 +371,30 @@ def test_a_failing_export_leaves_nothing_under_the_final_name(
     with pytest.raises(CheckpointError, match="no tensor odd"):
         export_checkpoint({**state, "odd": torch.zeros(1)}.items(), checkpoint, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_published_depth_and_expert_count_make_5679_tensors(tmp_path: Path) -> None:
+    small = {"hidden_size": 32, "intermediate_size": 32, "moe_intermediate_size": 32}
+    real = {"num_hidden_layers": 27, "n_routed_experts": 64, "num_experts_per_tok": 6}
+    source = write_tiny_checkpoint(
+        tmp_path / "source",
+        texts=["a"],
+        text_config={**TINY_TEXT, **small, **real, "kv_lora_rank": 32},
+        vision_config={**TINY_VISION, "num_hidden_layers": 27, "hidden_size": 16},
+        dtype=torch.bfloat16,
+    )
+    tensors = load_file(source / SINGLE_FILE)
+    for layer in range(27):
+        name = f"language_model.model.layers.{layer}.self_attn.rotary_emb.inv_freq"
+        tensors[name] = torch.arange(32.0) + layer
+    save_file(tensors, source / SINGLE_FILE)
+    assert len(tensors) == 5679
+    model = load_model(source)
+    out = export_checkpoint(persistent_state(model), source, tmp_path / "out", 3_000_000)
+    assert len(list(out.glob("*.safetensors"))) > 3
+    assert_bit_equal(tensors_of(out), tensors)
+    model(torch.arange(8)[None])
+    assert recorded_routes(model).shape == (8, 26, 6)
 
 
 def test_a_checkpoint_can_be_exported_over_its_own_source(checkpoint: Path, tmp_path: Path) -> None:
