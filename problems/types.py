@@ -22,9 +22,13 @@ class ProblemError(KVLError):
 
 class AnswerType(StrEnum):
     CHOICE = "choice"
+    MULTI_SELECT = "multi-select"  # several letters: "BD"
     NUMBER = "number"
     EXPRESSION = "expression"
+    LIST = "list"  # several values in order: "[2, 0]"
+    BOOL = "bool"  # true or false, yes or no
     TEXT = "text"
+    OPEN = "open"  # as the gold answer looks: a number, an expression or text
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ _LETTER_THEN_TEXT = re.compile(
     r"(?:[(\[]\s*([A-J])\s*[)\]]|([A-J])\s*[)\]]|([A-J])\s*[.:、](?!\d))\s*(.+)", re.DOTALL
 )
 _LETTER_SPACE_TEXT = re.compile(r"([A-J])\s+\(?(.+?)\)?\.?", re.DOTALL)
+_FRACTION = re.compile(r"^\\frac\{([^{}]*)\}\{([^{}]*)\}$")
 _FURTHER_LETTER = re.compile(r"(?<![A-Za-z0-9'])([A-J])(?![A-Za-z0-9'])")
 
 
@@ -67,7 +68,7 @@ def _options_that_say(text: str, options: Sequence[str]) -> list[str]:
     exact = [
         letter
         for letter, option in zip(CHOICE_LETTERS, options, strict=False)
-        if words(_bare(option)) == words(_bare(text))
+        if _text_form(option) == _text_form(text)
     ]
     if exact:
         return exact
@@ -76,6 +77,11 @@ def _options_that_say(text: str, options: Sequence[str]) -> list[str]:
         for letter, option in zip(CHOICE_LETTERS, options, strict=False)
         if _same_quantity(option, text)
     ]
+
+
+def _text_form(text: str) -> str:
+    """Option text for comparison; "6:π" and its fraction are one form."""
+    return words(_bare(_FRACTION.sub(r"\1:\2", plain(text))))
 
 
 def _same_quantity(option: str, text: str) -> bool:

@@ -26,32 +26,38 @@ _KNOWN_COMMANDS = frozenset(
         """,
     )
 )
+_LETTER = re.compile(r"[A-Za-z]")
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
 
 
-def compare(gold: str, prediction: str) -> bool | MathJob:
+def compare(gold: str, prediction: str, lenient: bool = False) -> bool | MathJob:
     """Whether the prediction equals the gold answer, or the job that would tell.
 
-    Raises `NoAnswer` if the prediction is too complex to be evaluated.
+    `lenient` (policy eval) lets a percent sign be left out or added. Raises `NoAnswer` if the prediction is too complex to be evaluated.
     """
     if comparable(prediction) == comparable(gold):
         return True
-    gold, gold_unit = split_unit(gold)
-    prediction, prediction_unit = split_unit(prediction)
+    # "1.5m" is metres where the other side has no letter that could be the variable m.
+    glued_gold = not _LETTER.search(_COMMAND.sub("", prediction))
+    glued_prediction = lenient and not _LETTER.search(_COMMAND.sub("", gold))
+    gold, gold_unit = split_unit(gold, glued_gold)
+    prediction, prediction_unit = split_unit(prediction, glued_prediction)
     if not units_agree(gold_unit, prediction_unit):
         return False
-    prediction = without_assignment(prediction, gold)
+    prediction = without_assignment(prediction, gold, lenient)
     if ":" in gold:
         return _compare_ratios(gold, prediction)
-    return _compare_values(gold, prediction)
+    if lenient and prediction.count(":") == 1:
+        prediction = _fraction(prediction.split(":"))
+    return _compare_values(gold, prediction, lenient)
 
 
-def _compare_values(gold: str, prediction: str) -> bool | MathJob:
+def _compare_values(gold: str, prediction: str, lenient: bool = False) -> bool | MathJob:
     if comparable(prediction) == comparable(gold):
         return True
     gold_number, number = parse_number(gold), parse_number(prediction)
     if gold_number and number:
-        return gold_number.accepts(number)
+        return gold_number.accepts(number, lenient=lenient)
     reason = refusal(prediction)
     if reason and reason != refusal(gold):
         raise NoAnswer(reason)

@@ -7,20 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from ..problems.types import AnswerType
-from .choice import grade_choice
-from .expression import compare
-from .extraction import NoAnswer, extract_answer
+from .commitments import Commitment
+from .extraction import NoAnswer
+from .judge import judge
 from .math_pool import MathJob, MathPool, MathTask
-from .normalization import words
-from .types import GradeRequest, Outcome, Verdict
+from .types import GradeRequest, Outcome, Policy, Verdict
 
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
     """A verdict that waits for math-verify."""
 
-    extracted: str
+    found: Commitment
     task: MathTask
     milliseconds: float
 
@@ -37,10 +35,13 @@ class Grader:
     `timeout_seconds` is the wall clock of one math-verify comparison.
     """
 
-    def __init__(self, workers: int, timeout_seconds: float) -> None:
+    def __init__(
+        self, workers: int, timeout_seconds: float, policy: Policy = Policy.RL
+    ) -> None:
         if workers < 1 or timeout_seconds <= 0:
             raise ValueError("a grader needs at least one worker and a positive timeout")
         self._pool = MathPool(workers, timeout_seconds)
+        self._policy = policy
 
     def __enter__(self) -> Self:
         return self
@@ -62,38 +63,35 @@ class Grader:
 
     def _begin(self, request: GradeRequest) -> Verdict | _Pending:
         started = time.perf_counter()
-        extracted = None
-        job = None
+        found = None
         reason = ""
+        outcome = Outcome.INVALID
+        judged: bool | MathJob | None = None
         try:
-            extracted = extract_answer(request.response)
-            judged = _judge(extracted, request)
-            if isinstance(judged, MathJob):
-                job, outcome = judged, Outcome.INVALID
-            else:
-                outcome = Outcome.CORRECT if judged else Outcome.INCORRECT
+            found, judged = judge(request, self._policy)
         except NoAnswer as error:
             outcome, reason = Outcome.NO_ANSWER, str(error)
         except Exception as error:
             # A fault of the grader or of the gold answer must not become a silent 0.
-            outcome, reason = Outcome.INVALID, f"{type(error).__name__}: {error}"
+            reason = f"{type(error).__name__}: {error}"
         milliseconds = 1000 * (time.perf_counter() - started)
-        if job is not None and extracted is not None:
-            return _Pending(extracted, self._pool.submit(job), milliseconds)
-        return Verdict(outcome, extracted, reason, milliseconds)
-
-
-def _judge(extracted: str, request: GradeRequest) -> bool | MathJob:
-    match request.answer_type:
-        case AnswerType.CHOICE:
-            return grade_choice(extracted, request.answer, request.options)
-        case AnswerType.TEXT:
-            return words(extracted) == words(request.answer)
-        case AnswerType.NUMBER | AnswerType.EXPRESSION:
-            return compare(request.answer, extracted)
+        if found is not None and isinstance(judged, MathJob):
+            return _Pending(found, self._pool.submit(judged), milliseconds)
+        if judged is not None:
+            outcome = Outcome.CORRECT if judged else Outcome.INCORRECT
+        return _verdict(outcome, found, reason, milliseconds)
 
 
 def _finish(pending: _Pending) -> Verdict:
     result = pending.task.result()
     milliseconds = pending.milliseconds + result.milliseconds
-    return Verdict(result.outcome, pending.extracted, result.reason, milliseconds)
+    return _verdict(result.outcome, pending.found, result.reason, milliseconds)
+
+
+def _verdict(
+    outcome: Outcome, found: Commitment | None, reason: str, milliseconds: float
+) -> Verdict:
+    span = (found.start, found.end) if found else None
+    return Verdict(
+        outcome, found.text if found else None, span, reason=reason, milliseconds=milliseconds
+    )

@@ -19,13 +19,22 @@ _ALTERNATIVE = re.compile(
 _THOUSANDS = re.compile(r"(?<=\d)(?:,|\{,\})(?=\d{3}(?!\d))")
 _ADJACENT_NUMBERS = re.compile(r"\d \d")
 _ASSIGNMENT = re.compile(r"^(?:[A-Za-z]|\\[a-z]+)(?:_(?:\w|\{\w+\}))?(?:=|\\in(?![A-Za-z]))")
+_LEFT_SIDE = re.compile(r"^[^=<>]{1,60}(?:=|\\approx)(?=[^=<>]+$)")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 _WORD = re.compile(r"[^\W\d_]+")
 
 
-def without_assignment(prediction: str, gold: str) -> str:
-    """`x=5` -> `5` when the gold answer is a bare value."""
-    return prediction if _RELATION.search(gold) else _ASSIGNMENT.sub("", prediction)
+def without_assignment(prediction: str, gold: str, lenient: bool = False) -> str:
+    """`x=5` -> `5` when the gold answer is a bare value; `lenient` takes any one left-hand side."""
+    if _RELATION.search(gold):
+        return prediction
+    prediction = _ASSIGNMENT.sub("", prediction)
+    return _LEFT_SIDE.sub("", prediction) if lenient else prediction
+
+
+def is_value(text: str) -> bool:
+    """Whether normalised text reads as mathematics alone: no word of more than two letters."""
+    return not any(len(run) > 2 for run in _WORD.findall(_COMMAND.sub(" ", text)))
 
 
 def says_more(prediction: str, gold: str) -> str | None:

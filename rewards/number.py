@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from .normalization import plain
+from .number_words import number_of_words
 
 MAX_DIGITS = 60
 MAX_EXPONENT = 300
@@ -56,11 +57,21 @@ class PlainNumber:
             return DECIMAL_OF_FRACTION
         return max(Fraction(1, 2 * 10**self.decimals), abs(self.value) * FLOAT_NOISE)
 
-    def accepts(self, prediction: PlainNumber) -> bool:
-        """Whether `prediction` is this gold number; a percentage only equals a percentage."""
-        if self.percent != prediction.percent:
+    def accepts(
+        self, prediction: PlainNumber, precision: int | None = None, lenient: bool = False
+    ) -> bool:
+        """Whether `prediction` is this gold number.
+
+        A percentage only equals a percentage, unless `lenient`: then the sign, like a unit, may
+        be left out or added, but 12 never equals 1200 %. `precision` is the number of decimals a
+        benchmark compares, where it says so.
+        """
+        if self.percent != prediction.percent and not lenient:
             return False
-        return self.value == prediction.value or abs(self.value - prediction.value) < self.tolerance
+        tolerance = self.tolerance
+        if precision is not None:
+            tolerance = max(tolerance, Fraction(1, 2 * 10**precision))
+        return self.value == prediction.value or abs(self.value - prediction.value) < tolerance
 
 
 def parse_number(text: str) -> PlainNumber | None:
@@ -76,6 +87,8 @@ def parse_number(text: str) -> PlainNumber | None:
         sign = -1 if text[0] == "-" else 1
         text = text[1:].lstrip().removeprefix(r"\$")
     number = _unsigned(text)
+    if number is None and (spelled := number_of_words(text)) is not None:
+        number = PlainNumber(Fraction(spelled))
     if number is None:
         return None
     return PlainNumber(sign * number.value, number.decimals, percent is not None)

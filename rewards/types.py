@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ..problems.types import AnswerType
@@ -16,26 +17,50 @@ class Outcome(StrEnum):
     TIMEOUT = "timeout"  # the grader was killed at its wall clock: likewise leaves its group
 
 
+class Policy(StrEnum):
+    """How a response is read.
+
+    RL     strict: one thinking section, one committed answer after it; anything else is no answer
+    EVAL   as benchmarks do: free-form responses, with or without thinking markers
+    """
+
+    RL = "rl"
+    EVAL = "eval"
+
+
 @dataclass(frozen=True, slots=True)
 class GradeRequest:
-    """One response to grade against one gold answer."""
+    """One response to grade against one gold answer.
+
+    `options` are the texts of A, B, C, …; `precision` is the number of decimals that a benchmark
+    compares (MathVista), where its rows say so.
+    """
 
     response: str
     answer: str
     answer_type: AnswerType
     options: tuple[str, ...] = ()
+    precision: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """The outcome of grading one response.
 
-    Example: `Verdict(Outcome.CORRECT, extracted="12", milliseconds=0.3)`.
-    `reason` explains no_answer, invalid and timeout in a few words.
+    Example: `Verdict(Outcome.CORRECT, extracted="12", span=(40, 42), parts={"accuracy": 1.0})`.
+
+    extracted     the committed answer as written, None if there is none
+    span          character offsets (start, end) in the response where that answer stands
+    parts         weighted reward by its name, empty until the rewards are computed; their sum is
+                  the sample's reward
+    reason        why there is no answer, or why the sample is invalid, in a few words
+    milliseconds  time spent grading it, waiting excluded
     """
 
     outcome: Outcome
     extracted: str | None = None
+    span: tuple[int, int] | None = None
+    parts: Mapping[str, float] = field(default_factory=dict)
     reason: str = ""
     milliseconds: float = 0.0
 
@@ -48,3 +73,8 @@ class Verdict:
     def accuracy(self) -> float:
         """Raw correctness in {0, 1}; meaningful only when `gradable`."""
         return 1.0 if self.outcome is Outcome.CORRECT else 0.0
+
+    @property
+    def reward(self) -> float:
+        """The sum of the weighted parts."""
+        return sum(self.parts.values())

@@ -41,7 +41,7 @@ def response(tail: str, thinking: str = "some thoughts") -> str:
     ],
 )
 def test_a_single_commitment_is_found(tail, answer):
-    assert extract_answer(response(tail)) == answer
+    assert extract_answer(response(tail)).text == answer
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_malformed_thinking_is_no_answer(text, reason):
 def test_the_thinking_is_never_searched():
     with pytest.raises(NoAnswer, match="nothing after"):
         extract_answer(response("", thinking=r"The answer is 5. \boxed{5}"))
-    assert extract_answer(response("Answer: 6", thinking=r"\boxed{5}")) == "6"
+    assert extract_answer(response("Answer: 6", thinking=r"\boxed{5}")).text == "6"
 
 
 @pytest.mark.parametrize("module", ["types", "length", "extraction", "grader"])

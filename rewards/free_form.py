@@ -1,0 +1,140 @@
+"""The final answer of a free-form response, as the `eval` policy reads it.
+
+Benchmarks are answered by models that were never taught a format: a box, "the answer is", a bare
+value, or a concluding sentence. The order of trust is that of the list; the last commitment counts,
+and a response that was cut off or that never concludes has no answer.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from .commitments import Commitment, boxes, holds_box, phrases, tags
+from .extraction import CLOSING, OPENING, NoAnswer
+
+# Only the beginning and the end of a response this long can hold its answer.
+MAX_SEARCHED_CHARACTERS = 20_000
+MAX_BARE_CHARACTERS = 80
+
+_THINKING_ENDS = (CLOSING, "</think>", "</thinking>", "</thought>")
+_THINKING_OPENS = (OPENING, "<think>", "<thinking>", "<thought>")
+_CONTROL_TOKEN = re.compile(r"<\|[a-z_]{2,20}\|>|<eo[a-z]>|</?s>|<unk>|<pad>", re.IGNORECASE)
+_NEXT_TURN = re.compile(r"<\|im_start\|>(?:user|system)|\n(?:###\s*)?(?:Human|User|Question):")
+# Pleasantries, table rows, and sentences that only announce what follows.
+_NO_STATEMENT = re.compile(
+    r"^(?:i hope|hope this|let me know|please let|if you have|is there anything|feel free|note that"
+    r"|note:|do you have|would you like|i'm glad|thank)|\|.*\||\w \| \w|^[-|\s]+$|:$",
+    re.IGNORECASE,
+)
+_SENTENCE = re.compile(r"(?<=[^\s.\d][.!?])\s+(?=[^a-z\s])|(?<=[\d)][.!?])\s+(?=[A-Z])|[。！？\n]+")
+_CONCLUDES = re.compile(
+    r"\b(?:therefore|thus|hence|so|in conclusion|consequently|finally|in total|altogether|answer)\b"
+    r"|所以|因此|故|综上|\\therefore|∴|答",
+    re.IGNORECASE,
+)
+_FINISHED = re.compile(r"[.!?。！？)\]}$*%°\"'`|>】]\s*$")
+_CODE_BLOCK = re.compile(r"```(?!output)\w*\n.*?(?:```|\Z)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """The part of a response that can hold its answer, and where it starts in the response."""
+
+    text: str
+    start: int
+
+
+def answer_region(response: str) -> Region:
+    """What follows the thinking, if there is any, up to a hallucinated next turn.
+
+    Raises `NoAnswer` if nothing is left, or if a thinking section was opened and never closed.
+    """
+    start = 0
+    for marker in _THINKING_ENDS:
+        if marker in response:
+            start = max(start, response.rindex(marker) + len(marker))
+    if start == 0 and any(marker in response for marker in _THINKING_OPENS):
+        raise NoAnswer("the thinking never ends")
+    end = len(response)
+    if turn := _NEXT_TURN.search(response, start + 1):
+        end = turn.start()
+    if end - start > MAX_SEARCHED_CHARACTERS:
+        start = end - MAX_SEARCHED_CHARACTERS
+    # Blanked, not removed: offsets stay those of the response.
+    text = _CONTROL_TOKEN.sub(lambda match: " " * len(match[0]), response[start:end])
+    if not text.strip():
+        raise NoAnswer("empty response")
+    return Region(text, start)
+
+
+def commitments(text: str) -> list[Commitment]:
+    """All commitments of a region by position; a sentence around a box counts as the box."""
+    boxed, _ = boxes(text)
+    introduced = [phrase for phrase in phrases(text) if phrase.text and not holds_box(phrase.text)]
+    found = boxed + introduced + tags(text)
+    return sorted(found, key=lambda commitment: (commitment.end, commitment.start))
+
+
+def final_commitment(text: str, several: bool = False) -> Commitment | None:
+    r"""The last commitment of a region, or None.
+
+    With `several` (the gold answer has several values), the boxes of one closing sentence are one
+    answer: "\boxed{1} and \boxed{2}" is "1, 2".
+    """
+    found = commitments(text)
+    if not found:
+        return None
+    last = found[-1]
+    if last.kind == "box" and several:
+        return _joined_boxes(text, [one for one in found if one.kind == "box"])
+    return last
+
+
+def _joined_boxes(text: str, found: list[Commitment]) -> Commitment:
+    run = [found[-1]]
+    for box in reversed(found[:-1]):
+        between = text[box.end : run[0].start]
+        if len(between) > 40 or "\n\n" in between.strip() or ". " in between:
+            break
+        run.insert(0, box)
+    joined = ", ".join(dict.fromkeys(box.text for box in run))
+    return Commitment(joined, run[0].start, run[-1].end, "box")
+
+
+def is_cut_off(text: str) -> bool:
+    """Whether a long text stops in the middle of a sentence."""
+    text = text.rstrip()
+    last_line = text.rpartition("\n")[2]
+    return len(last_line) > 60 and not _FINISHED.search(text)
+
+
+def sentences(text: str) -> list[tuple[int, str]]:
+    """(offset, sentence) in order, without pleasantries and code."""
+    text = _CODE_BLOCK.sub(lambda match: " " * len(match[0]), text)
+    found = []
+    start = 0
+    for end, following in [
+        *((m.start(), m.end()) for m in _SENTENCE.finditer(text)),
+        (len(text), len(text)),
+    ]:
+        sentence = text[start:end]
+        stripped = sentence.strip()
+        if stripped and not _NO_STATEMENT.search(stripped.lstrip("*_ ")):
+            found.append((start + len(sentence) - len(sentence.lstrip()), stripped))
+        start = following
+    return found
+
+
+def concluding_sentences(text: str) -> list[tuple[int, str]]:
+    """The sentences that may conclude, most trusted first.
+
+    A sentence with "therefore" near the end, the last sentence, then the first one: models either
+    reason and conclude, or answer and explain.
+    """
+    found = sentences(text)
+    if not found:
+        return []
+    ordered = [item for item in reversed(found[-3:]) if _CONCLUDES.search(item[1])]
+    ordered += [found[-1], found[0]] if len(found) > 3 else [found[0], found[-1]]
+    return list(dict.fromkeys(ordered))

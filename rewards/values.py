@@ -1,0 +1,117 @@
+r"""The value that a phrase or sentence states: "there are 5 objects left" -> "5".
+
+For the `eval` policy only: here words around a value are expected. Numbers are found as written
+(`$1,234.50`, `3\frac{1}{2}`, "fifteen"); which of several is meant follows from their place: after
+the last equals sign, in bold, after the verb.
+"""
+
+from __future__ import annotations
+
+import re
+
+from .number_words import NUMBER_WORD
+
+_DIGITS = r"\d{1,3}(?:(?:,|\{,\}|,\\!\s?)\d{3})+(?!\d)|\d+"
+_NUMBER = re.compile(
+    rf"""(?<![\w.^_\\#])
+    (?: [-−–+]\s?(?=[\d.$\\])(?<![\d)\]]\s[-−–+]\s)(?<![\d)\]][-−–+]) )?
+    (?:\\?[$€£¥]\s?)?
+    (?: \\[dt]?frac\s*\{{\s*[-−]?[\d.]+\s*\}}\s*\{{\s*[\d.]+\s*\}}
+      | (?:(?:{_DIGITS})(?:\.\d+)?|\.\d+)
+        (?: \s?\\[dt]?frac\s*\{{\s*\d+\s*\}}\s*\{{\s*\d+\s*\}}
+          | \s+\d+/\d+
+          | \s?(?:×|x|\\times|\*|\\cdot)\s?10\s?\^\s?\{{?[-−]?\d+\}}?
+          | [eE][-+]?\d+(?![\w])
+          | \s?/\s?\d+(?:\.\d+)?(?![\d/])
+        )?
+    )
+    (?:\s?\\?%)?
+    (?![\d_^]|\.\d|[A-Za-z](?![a-zA-Z]*\b)|\d)""",
+    re.VERBOSE,
+)
+_BOLD = re.compile(r"\*\*(.+?)\*\*")
+_MATH = re.compile(r"\\\((.+?)\\\)|\\\[(.+?)\\\]|(?<!\\)\$\$(.+?)\$\$|(?<!\\)\$(?!\d[\d,.]*\s?[A-Za-z ,.])([^$]+?)(?<!\\)\$", re.DOTALL)
+_EQUALS = re.compile(r"(?:=|≈|\\approx|\bequals\b|\bequal to\b)(?!.*(?:=|≈|\\approx))", re.DOTALL)
+_STATES = re.compile(
+    r"\b(?:is|are|was|were|be|equals?|of|has|have|had|left with|total|to|in|about|approximately"
+    r"|therefore|only|remains?|became|becomes|needs?|takes?|gets?|got|makes?|made|costs?|will)\b"
+    r"|[:=≈]|是|为|有",
+    re.IGNORECASE,
+)
+_HEDGE = re.compile(r"[\s$]*(?:,|\bor\b|\band\b|,\s*(?:or|and)\b|\\pm|±|或|\bto\b|-|–)[\s$]*")
+_SUBORDINATE = re.compile(
+    r",?\s*\b(?:because|since|(?<=,\s)as|as there|as the|which|after|if|when|where|while|given|due to|with"
+    r"|between|than|from|out of)\b",
+    re.IGNORECASE,
+)
+
+
+def math_segments(text: str) -> list[str]:
+    r"""The contents of `$…$`, `\(…\)`, `\[…\]`, in order."""
+    return [next(group for group in m.groups() if group).strip() for m in _MATH.finditer(text)]
+
+
+def numbers(text: str) -> list[re.Match[str]]:
+    """Every number written in digits or words."""
+    found = [*_NUMBER.finditer(text), *NUMBER_WORD.finditer(text)]
+    return sorted(found, key=lambda match: match.start())
+
+
+def stated_number(text: str, short: bool) -> tuple[str, int, int] | None:
+    """(number, start, end) of the one number a text states, or None.
+
+    `short` texts follow "the answer is": their first number counts. In a sentence it is the one
+    after the last equals sign, in bold, or the last in the main clause.
+    """
+    found = numbers(text)
+    if not found:
+        return None
+    if len({match[0] for match in found}) == 1:
+        return _spanned(found[0])
+    if equals := _EQUALS.search(text):
+        after = [match for match in found if match.start() >= equals.end()]
+        if after:
+            return _spanned(after[0])
+    if short:
+        return _spanned(found[0])
+    if bold := [m for b in _BOLD.finditer(text) for m in found if b.start() <= m.start() < b.end()]:
+        return _spanned(bold[-1])
+    clause = main_clause(text)
+    inside = [match for match in found if clause[0] <= match.start() < clause[1]]
+    if not inside:
+        return _spanned(found[0])
+    stated = [
+        match
+        for match in inside
+        if (verb := list(_STATES.finditer(text, clause[0], match.start())))
+        and match.start() - verb[-1].end() < 24
+    ]
+    return _spanned((stated or inside)[-1])
+
+
+def offers_several(text: str) -> bool:
+    """Whether a text hedges: two numbers joined by "or", a range, or a plain list of them."""
+    found = numbers(text)
+    return any(
+        _HEDGE.fullmatch(text, one.end(), other.start())
+        for one, other in zip(found, found[1:], strict=False)
+        if one[0] != other[0]
+    )
+
+
+def main_clause(text: str) -> tuple[int, int]:
+    """(start, end) of the clause that states something, without "because …" and "than …"."""
+    start = 0
+    opening = re.match(
+        r"\s*(?:after|if|since|because|as|when|given|based|with|in)\b[^,]*,", text, re.IGNORECASE
+    )
+    if opening:
+        start = opening.end()
+    cut = _SUBORDINATE.search(text, start + 1)
+    while cut and not numbers(text[start : cut.start()]):
+        cut = _SUBORDINATE.search(text, cut.end())
+    return start, cut.start() if cut else len(text)
+
+
+def _spanned(match: re.Match[str]) -> tuple[str, int, int]:
+    return match[0].strip(), match.start(), match.end()
