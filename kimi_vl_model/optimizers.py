@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.adamw import adamw
 
 from ..configs.common import OptimizerConfig
 
@@ -33,17 +32,6 @@ def orthogonalise(matrices: torch.Tensor) -> torch.Tensor:
     return states.mT if transposed else states
 
 
-def as_matrices(name: str, tensor: torch.Tensor) -> torch.Tensor:
-    """A view [n, A, B] of the separate matrices inside a parameter (or its gradient).
-
-    Fused experts hold each expert's gate and up projection stacked along one axis; they are
-    different matrices and are orthogonalised apart.
-    """
-    if name.endswith("experts.gate_up_proj"):
-        return tensor.unflatten(1, (2, -1)).flatten(0, 1)
-    return tensor if tensor.ndim == 3 else tensor[None]
-
-
 def is_hidden_matrix(name: str, parameter: torch.Tensor) -> bool:
     """Whether Muon updates it: matrices, except embeddings, position tables and the LM head."""
     if "embed" in name or "lm_head" in name:
@@ -51,87 +39,95 @@ def is_hidden_matrix(name: str, parameter: torch.Tensor) -> bool:
     return parameter.ndim == 2 or ".experts." in name
 
 
-class MuonAdamW(torch.optim.Optimizer):
-    """W ← W − η(0.2·√max(A, B)·NS₅(M) + λW) for matrices; AdamW for everything else."""
+class ExpertMuon(torch.optim.Optimizer):
+    """torch.optim.Muon's update for the fused expert tensors of a layer, all experts in one go.
 
-    def __init__(self, named: list[tuple[str, nn.Parameter]], config: OptimizerConfig) -> None:
-        def chosen(muon: bool) -> list[tuple[str, nn.Parameter]]:
-            return [item for item in named if is_hidden_matrix(*item) is muon]
+    A group's `parts` says how many matrices an expert's slice holds: gate and up projection lie
+    stacked in one tensor, and are different matrices.
+    """
 
-        groups: list[dict[str, Any]] = [
-            {"params": [p for _, p in chosen(muon)], "names": [n for n, _ in chosen(muon)]}
-            | {"muon": muon}
-            for muon in (True, False)
-        ]
+    def __init__(self, groups: list[dict[str, Any]], config: OptimizerConfig) -> None:
         defaults = {
             "lr": config.learning_rate,
             "weight_decay": config.weight_decay,
             "momentum": config.momentum,
-            "betas": tuple(config.betas),
-            "eps": config.eps,
         }
-        super().__init__([group for group in groups if group["params"]], defaults)
+        super().__init__(groups, defaults)
 
     @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # pyright: ignore
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._update(group, parameter, parameter.grad)
+
+    def _update(
+        self, group: dict[str, Any], parameter: torch.Tensor, gradient: torch.Tensor
+    ) -> None:
+        state = self.state[parameter]
+        if not state:
+            state["momentum_buffer"] = torch.zeros_like(parameter)
+        buffer = state["momentum_buffer"].lerp_(gradient, 1 - group["momentum"])
+        update = split_experts(gradient.lerp(buffer, group["momentum"]), group["parts"])
+        scale = 0.2 * max(update.shape[1:]) ** 0.5
+        parameter.mul_(1 - group["lr"] * group["weight_decay"])
+        split_experts(parameter, group["parts"]).add_(
+            orthogonalise(update).to(parameter.dtype), alpha=-group["lr"] * scale
+        )
+
+
+def split_experts(tensor: torch.Tensor, parts: int) -> torch.Tensor:
+    """A view [experts · parts, A / parts, B] of a fused expert tensor [experts, A, B]."""
+    return tensor.unflatten(1, (parts, -1)).flatten(0, 1)
+
+
+class MuonAdamW(torch.optim.Optimizer):
+    """W ← W − η(0.2·√max(A, B)·NS₅(M) + λW) for matrices; AdamW for everything else.
+
+    Each group is stepped by the optimizer named in its `update`; groups and state belong to this
+    object, so that one scheduler, one reset and one state dict reach all of them.
+    """
+
+    def __init__(self, named: list[tuple[str, nn.Parameter]], config: OptimizerConfig) -> None:
+        hidden = [(name, p) for name, p in named if is_hidden_matrix(name, p)]
+        matrices = [p for _, p in hidden if p.ndim == 2]
+        experts = [
+            {"parts": parts, "params": chosen}
+            for parts, leaf in ((2, "gate_up_proj"), (1, "down_proj"))
+            if (chosen := [p for name, p in hidden if p.ndim == 3 and leaf in name])
+        ]
+        rest = [p for name, p in named if not is_hidden_matrix(name, p)]
+        self.updates: dict[str, torch.optim.Optimizer] = {}
+        if matrices:
+            self.updates["muon"] = torch.optim.Muon(
+                matrices,
+                lr=config.learning_rate,
+                weight_decay=config.weight_decay,
+                momentum=config.momentum,
+                adjust_lr_fn="match_rms_adamw",
+            )
+        if experts:
+            self.updates["experts"] = ExpertMuon(experts, config)
+        if rest:
+            self.updates["adamw"] = _adamw([{"params": rest}], config)
+        groups = [
+            {**group, "update": name}
+            for name, update in self.updates.items()
+            for group in update.param_groups
+        ]
+        super().__init__(groups, {})
+
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # pyright: ignore
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            held = [
-                (name, parameter)
-                for name, parameter in zip(group["names"], group["params"], strict=True)
-                if parameter.grad is not None
-            ]
-            (self._muon if group["muon"] else self._adamw)(group, held)
+        for name, update in self.updates.items():
+            # Anew each time: loading a state dict replaces both.
+            update.param_groups = [g for g in self.param_groups if g["update"] == name]
+            update.state = self.state
+            update.step()
         return loss
-
-    def _muon(self, group: dict[str, Any], held: list[tuple[str, nn.Parameter]]) -> None:
-        by_shape: dict[tuple[int, ...], list[tuple[torch.Tensor, torch.Tensor]]] = {}
-        for name, parameter in held:
-            state, gradient = self.state[parameter], parameter.grad
-            assert gradient is not None
-            if not state:
-                state["momentum_buffer"] = torch.zeros_like(parameter)
-            buffer = state["momentum_buffer"].lerp_(gradient, 1 - group["momentum"])
-            update = as_matrices(name, gradient.lerp(buffer, group["momentum"]))
-            parameter.mul_(1 - group["lr"] * group["weight_decay"])
-            matrices = as_matrices(name, parameter)
-            by_shape.setdefault(tuple(matrices.shape[1:]), []).append((matrices, update))
-        for shape, members in by_shape.items():
-            scale = -group["lr"] * 0.2 * max(shape) ** 0.5
-            stacked = orthogonalise(torch.cat([update for _, update in members]))
-            sizes = [matrices.shape[0] for matrices, _ in members]
-            for (matrices, _), update in zip(members, stacked.split(sizes), strict=True):
-                matrices.add_(update.to(matrices.dtype), alpha=scale)
-
-    def _adamw(self, group: dict[str, Any], held: list[tuple[str, nn.Parameter]]) -> None:
-        for _, parameter in held:
-            if not self.state[parameter]:
-                self.state[parameter].update(
-                    step=torch.zeros(()),
-                    exp_avg=torch.zeros_like(parameter),
-                    exp_avg_sq=torch.zeros_like(parameter),
-                )
-        states = [self.state[parameter] for _, parameter in held]
-        beta1, beta2 = group["betas"]
-        adamw(
-            [parameter for _, parameter in held],
-            [parameter.grad for _, parameter in held],  # pyright: ignore
-            [state["exp_avg"] for state in states],
-            [state["exp_avg_sq"] for state in states],
-            [],
-            [state["step"] for state in states],
-            foreach=True,
-            amsgrad=False,
-            beta1=beta1,
-            beta2=beta2,
-            lr=group["lr"],
-            weight_decay=group["weight_decay"],
-            eps=group["eps"],
-            maximize=False,
-        )
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
@@ -149,7 +145,16 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Op
         }
         for matrix in (True, False)
     ]
+    return _adamw(groups, config)
+
+
+def _adamw(groups: list[dict[str, Any]], config: OptimizerConfig) -> torch.optim.AdamW:
     beta1, beta2 = config.betas
     return torch.optim.AdamW(
-        groups, lr=config.learning_rate, betas=(beta1, beta2), eps=config.eps, foreach=True
+        groups,
+        lr=config.learning_rate,
+        betas=(beta1, beta2),
+        eps=config.eps,
+        weight_decay=config.weight_decay,
+        foreach=True,
     )

@@ -9,11 +9,12 @@ from kvl.configs.common import OptimizerConfig
 from kvl.kimi_vl_model.checkpoint import load_model
 from kvl.kimi_vl_model.modeling import KimiVLForConditionalGeneration
 from kvl.kimi_vl_model.optimizers import (
+    ExpertMuon,
     MuonAdamW,
-    as_matrices,
     build_optimizer,
     is_hidden_matrix,
     orthogonalise,
+    split_experts,
 )
 from torch import nn
 
@@ -126,12 +127,42 @@ def test_muon_gets_the_hidden_matrices_and_nothing_else(
 
 def test_gate_and_up_are_orthogonalised_apart() -> None:
     tensor = torch.arange(2 * 6 * 3.0).view(2, 6, 3)
-    matrices = as_matrices("layers.1.mlp.experts.gate_up_proj", tensor)
+    matrices = split_experts(tensor, 2)
     assert matrices.shape == (4, 3, 3)
     assert matrices[1].equal(tensor[0, 3:])
     assert matrices.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr()
-    assert as_matrices("layers.1.mlp.experts.down_proj", tensor).shape == (2, 6, 3)
-    assert as_matrices("q_proj.weight", tensor[0]).shape == (1, 6, 3)
+    assert split_experts(tensor, 1).equal(tensor)
+
+
+def test_plain_matrices_are_stepped_by_torch_itself(model: KimiVLForConditionalGeneration) -> None:
+    optimizer = build_optimizer(model, CONFIG)
+    assert isinstance(optimizer, MuonAdamW)
+    assert {name: type(update) for name, update in optimizer.updates.items()} == {
+        "muon": torch.optim.Muon,
+        "experts": ExpertMuon,
+        "adamw": torch.optim.AdamW,
+    }
+    by_update = {group["update"]: 0 for group in optimizer.param_groups}
+    for group in optimizer.param_groups:
+        by_update[group["update"]] += len(group["params"])
+    assert by_update["experts"] == 4
+    assert sum(by_update.values()) == len(list(model.parameters()))
+
+
+def test_clearing_the_state_restarts_every_part(checkpoint: Path) -> None:
+    model = load_model(checkpoint)
+    optimizer = build_optimizer(model, CONFIG)
+    named = list(model.named_parameters())
+    moved = []
+    for _ in range(2):
+        before = {name: p.detach().clone() for name, p in named}
+        set_gradients(named, step=0)
+        optimizer.step()
+        assert len(optimizer.state) == len(named)
+        optimizer.state.clear()
+        moved.append({n: p.detach() - before[n] * (1 - 1e-3) for n, p in named})
+    for name in moved[0]:
+        torch.testing.assert_close(moved[0][name], moved[1][name], atol=1e-6, rtol=0, msg=name)
 
 
 @pytest.mark.parametrize("shape", [(3, 40, 16), (2, 16, 40)])
