@@ -37,4 +37,5 @@ class PrecisionConfig(StrictModel):
     threads: PositiveInt | None = Field(default=None, description="CPU threads of the learner")
 
 
+ParameterGroup = Literal["vision_tower", "projector", "router", "embeddings", "experts"]
 Tracker = Literal["tensorboard", "trackio", "wandb"]

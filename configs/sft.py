@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from .base import StrictModel
-from .common import OptimizerConfig, PrecisionConfig, ProblemSource, Tracker
+from .common import OptimizerConfig, ParameterGroup, PrecisionConfig, ProblemSource, Tracker
+
+
+class LoRAConfig(StrictModel):
+    """Low-rank adapters on attention, dense MLP and shared experts instead of full training."""
+
+    rank: PositiveInt = 16
+    alpha: PositiveFloat = Field(default=32, description="updates are scaled by alpha / rank")
+    routed_experts: bool = Field(default=False, description="also one adapter per routed expert")
 
 
 class SFTConfig(StrictModel):
@@ -24,6 +32,15 @@ class SFTConfig(StrictModel):
         default=2048, description="longer documents are skipped and reported"
     )
     optimizer: OptimizerConfig = OptimizerConfig(learning_rate=2e-5)
+    freeze: tuple[ParameterGroup, ...] = Field(
+        default=(), description="parts of the model that stay as they are"
+    )
+    lora: LoRAConfig | None = Field(
+        default=None, description="train adapters: run_dir/adapter, merged into run_dir/final"
+    )
+    load_balance_rate: float = Field(
+        default=0.0, ge=0, description="step of the router's selection bias towards even load"
+    )
     warmup_fraction: float = Field(default=0.03, ge=0, lt=1)
     final_learning_rate_fraction: float = Field(default=0.1, ge=0, le=1, description="cosine floor")
     precision: PrecisionConfig = PrecisionConfig()
@@ -33,3 +50,14 @@ class SFTConfig(StrictModel):
     keep_checkpoints: PositiveInt = 2
     seed: int = 0
     trackers: tuple[Tracker, ...] = ("tensorboard",)
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> SFTConfig:
+        if self.lora is not None and self.freeze:
+            raise ValueError("lora already freezes everything but its adapters: remove freeze")
+        if self.load_balance_rate and "router" in self.freeze:
+            raise ValueError(
+                f"load_balance_rate ({self.load_balance_rate}) moves the router's selection bias: "
+                "remove router from freeze, or set it to 0"
+            )
+        return self

@@ -16,10 +16,17 @@ from trl.trainer.sft_config import SFTConfig as TRLConfig
 from ..configs import loading
 from ..configs.errors import KVLError
 from ..configs.sft import SFTConfig
-from ..kimi_vl_model.checkpoint import export_checkpoint, load_config, load_model
+from ..kimi_vl_model.checkpoint import (
+    export_checkpoint,
+    load_config,
+    load_model,
+    persistent_state,
+)
+from ..kimi_vl_model.freezing import freeze
 from ..kimi_vl_model.processing import KimiVLProcessor
 from ..problems.loading import load_problems
 from ..problems.types import Skipped
+from .adapters import add_adapters, merge_adapters, save_adapter
 from .checkpoints import last_complete, step_of
 from .data import build_dataset, skip_counts, write_skipped
 from .progress import MetricsFile, ProgressBar
@@ -56,6 +63,9 @@ def train(config: SFTConfig) -> Path:
         bar.close()
     state: dict[str, Any] = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if trainer.is_world_process_zero():
+        if trainer.adapters is not None:
+            save_adapter(trainer.adapters, config.checkpoint, config.run_dir / "adapter")
+            state = dict(persistent_state(merge_adapters(trainer.adapters)))
         export_checkpoint(state.items(), config.checkpoint, final)
     trainer.accelerator.wait_for_everyone()
     console.print(f"trained {trainer.state.global_step} steps, the checkpoint is in {final}")
@@ -74,6 +84,9 @@ def _prepare(
     dataset, skipped = build_dataset(problems, processor, config.max_tokens)
     skipped += [Skipped(record.id, f"bad record: {record.reason}") for record in unreadable]
     model = load_model(config.checkpoint)
+    freeze(model, config.freeze)
+    torch.manual_seed(config.seed)
+    adapters = None if config.lora is None else add_adapters(model, config.lora)
 
     metrics = MetricsFile(config.run_dir / "metrics.jsonl")
     bar = ProgressBar(console)
@@ -89,6 +102,7 @@ def _prepare(
     report = f"; skipped {skip_counts(skipped)}: see {config.run_dir / 'skipped.jsonl'}"
     console.print(f"{len(dataset)} documents" + (report if skipped else ""))
     trainer = KimiVLSFTTrainer(config, arguments, model, processor, dataset, metrics, callbacks)
+    trainer.adapters = adapters
     trainer.remove_callback(PrinterCallback)
     return trainer, bar
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from peft import PeftModel
 from safetensors.torch import save_file
 from transformers import TrainerCallback
 from trl.trainer.sft_config import SFTConfig as TRLConfig
@@ -21,6 +22,7 @@ from ..kimi_vl_model.checkpoint import SINGLE_FILE, persistent_state
 from ..kimi_vl_model.modeling import KimiVLForConditionalGeneration
 from ..kimi_vl_model.optimizers import build_optimizer
 from ..kimi_vl_model.processing import KimiVLProcessor
+from ..kimi_vl_model.routing import balance, expert_load, load_metrics, recorded_routes
 from .checkpoints import PARTIAL, publish
 from .collator import PackingCollator
 from .progress import MetricsFile
@@ -82,7 +84,11 @@ class KimiVLSFTTrainer(SFTTrainer):
         self.config = config
         self.policy = model
         self.metrics = metrics
+        self.adapters: PeftModel | None = None
         self.tokens_since_log = 0
+        # Tokens that each expert of each layer got: in this step, and since the last log.
+        self.step_load_LE: torch.Tensor | None = None
+        self.load_LE: torch.Tensor | None = None
         super().__init__(
             model=model,
             args=arguments,
@@ -119,9 +125,23 @@ class KimiVLSFTTrainer(SFTTrainer):
         transformers' version, because TRL's computes the accuracy of every token as well.
         """
         self.tokens_since_log += inputs["input_ids"].numel()
-        return super(SFTTrainer, self).compute_loss(
+        result = super(SFTTrainer, self).compute_loss(
             model, inputs, return_outputs, num_items_in_batch
         )
+        experts = self.policy.config.text_config.n_routed_experts
+        load_LE = expert_load(recorded_routes(self.policy), experts)
+        self.step_load_LE = load_LE if self.step_load_LE is None else self.step_load_LE + load_LE
+        return result
+
+    def _account_for_experts(self) -> None:
+        """Close a step's count of tokens per expert over all ranks, and act on it if asked to."""
+        if self.step_load_LE is None:
+            return
+        load_LE = torch.as_tensor(self.accelerator.reduce(self.step_load_LE, reduction="sum"))
+        self.step_load_LE = None
+        self.load_LE = load_LE if self.load_LE is None else self.load_LE + load_LE
+        if self.config.load_balance_rate:
+            balance(self.policy, load_LE, self.config.load_balance_rate)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
         self.last_log = time.perf_counter()
@@ -141,6 +161,9 @@ class KimiVLSFTTrainer(SFTTrainer):
         self.metrics.seconds += now - self.last_log
         logs["seconds"] = round(self.metrics.seconds, 3)
         self.last_log, self.tokens_since_log = now, 0
+        if self.load_LE is not None:
+            logs.update(load_metrics(self.load_LE))
+            self.load_LE = None
         super().log(logs, start_time)
         if self.is_world_process_zero():
             self.metrics.append({"step": self.state.global_step, **logs})
@@ -159,6 +182,7 @@ class KimiVLSFTTrainer(SFTTrainer):
             super()._run_epoch(**kwargs)
 
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        self._account_for_experts()
         # Logging comes first: it refuses to save broken weights, and the last step gets its line.
         self.control.should_log |= self.control.should_save
         super()._maybe_log_save_evaluate(*args, **kwargs)
@@ -186,10 +210,11 @@ class KimiVLSFTTrainer(SFTTrainer):
         """The plain state dict, fused experts and all, under the name that resuming reads.
 
         save_pretrained would rename and split tensors by its own rules; resuming wants the same
-        bits under the same names.
+        bits under the same names. Frozen parameters still are those of the source checkpoint.
         """
         folder = Path(output_dir or self.args.output_dir or "")
         folder.mkdir(parents=True, exist_ok=True)
         state = state_dict or dict(persistent_state(self.policy))
-        tensors = {name: tensor.detach().contiguous() for name, tensor in state.items()}
+        frozen = {name for name, p in self.policy.named_parameters() if not p.requires_grad}
+        tensors = {n: t.detach().contiguous() for n, t in state.items() if n not in frozen}
         save_file(tensors, folder / SINGLE_FILE, metadata={"format": "pt"})

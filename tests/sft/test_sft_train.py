@@ -16,6 +16,7 @@ from kvl.kimi_vl_model.checkpoint import iterate_tensors, load_model
 from kvl.sft.checkpoints import last_complete
 from kvl.sft.progress import ProgressBar
 from kvl.sft.train import train
+from pydantic import ValidationError
 
 MakeConfig = Callable[..., SFTConfig]
 
@@ -70,7 +71,7 @@ def test_a_finished_run_learned_and_exported(finished: SFTConfig) -> None:
     assert [line["step"] for line in lines] == list(range(1, 9))
     assert lines[-1]["loss"] < lines[0]["loss"] - 0.5
     expected = {"step", "epoch", "loss", "learning_rate", "grad_norm", "tokens_per_second"}
-    assert set(lines[0]) == {*expected, "seconds"}
+    assert set(lines[0]) == {*expected, "seconds", "expert_load_max", "experts_idle"}
     floor = finished.optimizer.learning_rate * finished.final_learning_rate_fraction
     assert lines[-1]["learning_rate"] == pytest.approx(floor)
     assert lines[0]["learning_rate"] == finished.optimizer.learning_rate  # one warm-up step
@@ -177,6 +178,62 @@ def test_rows_bf16_and_recomputation_change_no_more_than_rounding(
         assert other["grad_norm"] == pytest.approx(plain["grad_norm"], rel=1e-4), name
     bf16 = first("bf16", precision={"mixed_precision": "bf16", "threads": 1})
     assert bf16["loss"] == pytest.approx(plain["loss"], abs=0.05)
+
+
+def test_adapters_resume_and_leave_an_adapter_beside_the_merged_checkpoint(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"lora": {"rank": 4, "routed_experts": True}, "max_steps": 4}
+    config = make_config(tmp_path / "straight", **changes)
+    straight, source = weights(train(config)), weights(config.checkpoint)
+    assert metrics(config.run_dir)[-1]["loss"] < metrics(config.run_dir)[0]["loss"]
+    moved = {name for name in source if not torch.equal(straight[name], source[name])}
+    assert {name.split(".")[4] for name in moved} == {"self_attn", "mlp"}
+    assert any(".experts." in name for name in moved)
+    adapter = config.run_dir / "adapter" / "adapter_model.safetensors"
+    # A training checkpoint holds the adapters and not the frozen model.
+    saved = config.run_dir / "checkpoints" / "step_000004" / "model.safetensors"
+    assert saved.stat().st_size < 1.2 * adapter.stat().st_size
+
+    killed = make_config(tmp_path / "run", **changes)
+    with monkeypatch.context() as patch:
+        stop_at(patch, 3)
+        with pytest.raises(KeyboardInterrupt):
+            train(killed)
+    resumed = weights(train(killed))
+    assert all(torch.equal(straight[name], resumed[name]) for name in straight)
+
+
+def test_frozen_parts_stay_and_the_selection_bias_follows_the_load(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    changes = {"freeze": ["vision_tower", "experts"], "load_balance_rate": 0.01, "max_steps": 3}
+    config = make_config(tmp_path / "run", gradient_accumulation=2, **changes)
+    final, source = weights(train(config)), weights(config.checkpoint)
+    for name, tensor in source.items():
+        if name.startswith("vision_tower") or ".experts." in name:
+            assert final[name].equal(tensor), name
+        if "e_score_correction_bias" in name:
+            # Three steps of ±0.01 each.
+            steps = (final[name] - tensor) / 0.01
+            torch.testing.assert_close(steps, steps.round(), atol=1e-3, rtol=0)
+            assert 0 < steps.abs().max() <= 3 + 1e-3
+    assert not final["language_model.lm_head.weight"].equal(source["language_model.lm_head.weight"])
+    assert all(line["expert_load_max"] > 1 for line in metrics(config.run_dir))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lora": {}, "freeze": ["router"]}, "remove freeze"),
+        ({"load_balance_rate": 0.1, "freeze": ["router"]}, "remove router from freeze"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(
+    make_config: MakeConfig, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValidationError, match=message):
+        make_config(tmp_path / "run", **changes)
 
 
 def test_wrong_input_is_one_clear_error(make_config: MakeConfig, tmp_path: Path) -> None:
