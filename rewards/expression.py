@@ -6,7 +6,7 @@ import re
 
 from .complexity import refusal
 from .extraction import NoAnswer
-from .hedges import says_more, without_assignment
+from .hedges import is_value, says_more, without_assignment
 from .math_pool import MathJob
 from .normalization import comparable
 from .number import parse_number
@@ -30,7 +30,9 @@ _LETTER = re.compile(r"[A-Za-z]")
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
 
 
-def compare(gold: str, prediction: str, lenient: bool = False) -> bool | MathJob:
+def compare(
+    gold: str, prediction: str, lenient: bool = False, precision: int | None = None
+) -> bool | MathJob:
     """Whether the prediction equals the gold answer, or the job that would tell.
 
     `lenient` (policy eval) lets a percent sign be left out or added. Raises `NoAnswer` if the prediction is too complex to be evaluated.
@@ -44,28 +46,43 @@ def compare(gold: str, prediction: str, lenient: bool = False) -> bool | MathJob
     prediction, prediction_unit = split_unit(prediction, glued_prediction)
     if not units_agree(gold_unit, prediction_unit):
         return False
+    if lenient:
+        prediction = _exact_or_rounded(prediction, gold)
     prediction = without_assignment(prediction, gold, lenient)
-    if ":" in gold:
+    if ":" in gold and "=" not in gold:
         return _compare_ratios(gold, prediction)
     if lenient and prediction.count(":") == 1:
         prediction = _fraction(prediction.split(":"))
-    return _compare_values(gold, prediction, lenient)
+    return _compare_values(gold, prediction, lenient, precision)
 
 
-def _compare_values(gold: str, prediction: str, lenient: bool = False) -> bool | MathJob:
+def _compare_values(
+    gold: str, prediction: str, lenient: bool = False, precision: int | None = None
+) -> bool | MathJob:
     if comparable(prediction) == comparable(gold):
         return True
-    gold_number, number = parse_number(gold), parse_number(prediction)
+    gold_number, number = parse_number(gold, lenient), parse_number(prediction, lenient)
     if gold_number and number:
-        return gold_number.accepts(number, lenient=lenient)
+        return gold_number.accepts(number, precision, lenient)
     reason = refusal(prediction)
     if reason and reason != refusal(gold):
         raise NoAnswer(reason)
-    if says_more(prediction, gold) or not _is_mathematics(prediction, gold):
+    if not is_value(gold) or says_more(prediction, gold) or not _is_mathematics(prediction, gold):
         return False
     if gold_number and gold_number.is_rounded:
         return MathJob(gold, prediction, float(gold_number.tolerance))
-    return MathJob(gold, prediction)
+    if precision is None:
+        return MathJob(gold, prediction, relations_as_sets=lenient)
+    return MathJob(gold, prediction, precision=precision, relations_as_sets=lenient)
+
+
+def _exact_or_rounded(prediction: str, gold: str) -> str:
+    """`x=1/3\\approx0.33` states one value twice: exactly, and as a decimal."""
+    exact, approximately, rounded = prediction.partition(r"\approx")
+    if not approximately or r"\approx" in gold or not re.search(r"\d", exact):
+        return prediction
+    number = parse_number(gold)
+    return rounded if number and number.is_rounded else exact
 
 
 def _compare_ratios(gold: str, prediction: str) -> bool | MathJob:

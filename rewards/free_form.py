@@ -27,13 +27,14 @@ _NO_STATEMENT = re.compile(
     r"|note:|do you have|would you like|i'm glad|thank)|\|.*\||\w \| \w|^[-|\s]+$|:$",
     re.IGNORECASE,
 )
-_SENTENCE = re.compile(r"(?<=[^\s.\d][.!?])\s+(?=[^a-z\s])|(?<=[\d)][.!?])\s+(?=[A-Z])|[。！？\n]+")
+_SENTENCE = re.compile(r"(?<=\.\$\$)\s+(?=[A-Z])|(?<=[^\s.\d][.!?])\s+(?=[^a-z\s])|(?<=[\d)][.!?])\s+(?=[A-Z])|[。！？\n]+")
 _CONCLUDES = re.compile(
     r"\b(?:therefore|thus|hence|so|in conclusion|consequently|finally|in total|altogether|answer)\b"
     r"|所以|因此|故|综上|\\therefore|∴|答",
     re.IGNORECASE,
 )
 _FINISHED = re.compile(r"[.!?。！？)\]}$*%°\"'`|>】]\s*$")
+_DISPLAY = re.compile(r"\\\[.*?\\\]|\$\$.*?\$\$", re.DOTALL)
 _CODE_BLOCK = re.compile(r"```(?!output)\w*\n.*?(?:```|\Z)", re.DOTALL)
 
 
@@ -94,12 +95,16 @@ def final_commitment(text: str, several: bool = False) -> Commitment | None:
 def _joined_boxes(text: str, found: list[Commitment]) -> Commitment:
     run = [found[-1]]
     for box in reversed(found[:-1]):
-        between = text[box.end : run[0].start]
-        if len(between) > 40 or "\n\n" in between.strip() or ". " in between:
+        between = _BOX_OPENING.sub("", text[box.end : run[0].start])
+        if len(between) > 50 or ". " in between or not _CONNECTS.fullmatch(between):
             break
         run.insert(0, box)
     joined = ", ".join(dict.fromkeys(box.text for box in run))
     return Commitment(joined, run[0].start, run[-1].end, "box")
+
+
+_BOX_OPENING = re.compile(r"\\(?:boxed|fbox)")
+_CONNECTS = re.compile(r"[^A-Za-z]*|.*(?:[,;&+]|\band\b|quad|和|与).*", re.DOTALL)
 
 
 def is_cut_off(text: str) -> bool:
@@ -112,6 +117,7 @@ def is_cut_off(text: str) -> bool:
 def sentences(text: str) -> list[tuple[int, str]]:
     """(offset, sentence) in order, without pleasantries and code."""
     text = _CODE_BLOCK.sub(lambda match: " " * len(match[0]), text)
+    text = _DISPLAY.sub(lambda match: match[0].replace("\n", " "), text)
     found = []
     start = 0
     for end, following in [

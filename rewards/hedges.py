@@ -20,7 +20,8 @@ _THOUSANDS = re.compile(r"(?<=\d)(?:,|\{,\})(?=\d{3}(?!\d))")
 _ADJACENT_NUMBERS = re.compile(r"\d \d")
 _ASSIGNMENT = re.compile(r"^(?:[A-Za-z]|\\[a-z]+)(?:_(?:\w|\{\w+\}))?(?:=|\\in(?![A-Za-z]))")
 _LEFT_SIDE = re.compile(r"^[^=<>]{1,60}(?:=|\\approx)(?=[^=<>]+$)")
-_COMMAND = re.compile(r"\\[A-Za-z]+")
+_BETWEEN = re.compile(r"[^<>=]+(?:<|\\le)\s?[A-Za-z]\s?(?:<|\\le)(?![A-Za-z])[^<>=]+")
+_COMMAND = re.compile(r"\\(?:begin|end)\{[a-z]+\}|\\[A-Za-z]+")
 _WORD = re.compile(r"[^\W\d_]+")
 
 
@@ -39,7 +40,7 @@ def is_value(text: str) -> bool:
 
 def says_more(prediction: str, gold: str) -> str | None:
     """What the prediction has and the gold answer lacks, in normalised text; None if nothing."""
-    if len(_RELATION.findall(prediction)) > len(_RELATION.findall(gold)):
+    if _relations(prediction) > _relations(gold):
         return "a relation or a chain of equations"
     if len(_ALTERNATIVE.findall(prediction)) > len(_ALTERNATIVE.findall(gold)):
         return "alternatives"
@@ -50,18 +51,23 @@ def says_more(prediction: str, gold: str) -> str | None:
     return None
 
 
+def _relations(text: str) -> int:
+    """How many relations a text states; a double inequality such as 1<x<2 is one."""
+    return 1 if _BETWEEN.fullmatch(text) else len(_RELATION.findall(text))
+
+
 def _lists_more(prediction: str, gold: str) -> bool:
     if _ADJACENT_NUMBERS.search(prediction) and not _ADJACENT_NUMBERS.search(gold):
         return True
-    outside, inside = _commas(prediction)
-    gold_outside, gold_inside = _commas(gold)
+    outside, inside = commas(prediction)
+    gold_outside, gold_inside = commas(gold)
     if outside > gold_outside:
         return True
     # An interval may stand for the gold's inequality: (1,2) for 1<x<2.
     return inside > 0 and not (gold_inside or gold_outside or _RELATION.search(gold))
 
 
-def _commas(text: str) -> tuple[int, int]:
+def commas(text: str) -> tuple[int, int]:
     """How many commas separate items, outside and inside brackets."""
     depth = outside = inside = 0
     thousands = {match.start() for match in _THOUSANDS.finditer(text)}

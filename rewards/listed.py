@@ -15,6 +15,7 @@ _LETTERS = re.compile(
 _TYPESETTING = re.compile(r"\\(?:text|mathrm|textbf|mathbf|boxed)|[{}$*]")
 _TRUE = re.compile(r"\W*(?:true|yes|correct|正确|对|是)\b", re.IGNORECASE)
 _FALSE = re.compile(r"\W*(?:false|no|incorrect|not\s+(?:true|correct)|错误|错|否)\b", re.IGNORECASE)
+_LEFT_SIDE = re.compile(r"^\([a-z](?:,[a-z])*\)=")
 _BRACKETS = {"[": "]", "(": ")", "{": "}"}
 
 
@@ -56,6 +57,14 @@ def compare_lists(gold: str, prediction: str, lenient: bool) -> bool | MathJob:
     return MathJob(f"({', '.join(golds)})", f"({', '.join(items)})")
 
 
+def names_several(text: str) -> bool:
+    """Whether a gold answer is several values, and not one point, interval or matrix."""
+    text = re.sub(r"\\([{}])", r"\1", plain(text)).strip()
+    if text[:1] in ("(", "[") and _encloses(text):
+        return False
+    return len(split_list(text)) > 1
+
+
 def split_list(text: str) -> list[str]:
     """The items of "[1, 2]", "(1, 2)", "1, 2" or "1 and 2"."""
     text = re.sub(r"\\([{}])", r"\1", plain(text)).strip()
@@ -68,6 +77,7 @@ def split_list(text: str) -> list[str]:
             items.append(text[start:position])
             start = position + 1
     items.append(text[start:])
+    items = [_LEFT_SIDE.sub("", item) for item in items]
     parts = [part for item in items for part in re.split(r"(?<![A-Za-z])and(?![A-Za-z])", item)]
     return [part.strip() for part in parts if part.strip()]
 

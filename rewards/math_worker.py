@@ -8,7 +8,7 @@ import resource
 import signal
 import time
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from math import ceil
 from typing import Any
 
@@ -24,12 +24,15 @@ class MathJob:
     r"""Is `prediction` equal to `gold`? Both are normalised LaTeX without delimiters.
 
     Example: `MathJob(r"2\sqrt{3}", r"\sqrt{12}")`. With `tolerance`, the prediction must be a
-    number closer than that to the gold.
+    number closer than that to the gold; `precision` is the number of decimals that irrational
+    parts are compared to. With `relations_as_sets`, 1<x<2 equals the gold interval (1,2).
     """
 
     gold: str
     prediction: str
     tolerance: float | None = None
+    precision: int = 6
+    relations_as_sets: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,7 @@ def _equal(job: MathJob) -> bool:
     # Imported here to keep sympy out of a parent that never meets an expression.
     from math_verify import verify
 
-    golds = _parse(job.gold)
+    golds = _gold(job.gold)
     if not golds:
         raise GoldError("gold answer cannot be parsed")
     predictions = _parse(job.prediction)
@@ -83,7 +86,19 @@ def _equal(job: MathJob) -> bool:
     if job.tolerance is not None:
         return _within(golds[0], predictions[0], job.tolerance)
     # In this order: verify is not symmetric.
-    return verify(golds, predictions, timeout_seconds=0, raise_on_error=True)
+    return verify(
+        golds,
+        predictions,
+        float_rounding=job.precision,
+        allow_set_relation_comp=job.relations_as_sets,
+        timeout_seconds=0,
+        raise_on_error=True,
+    )
+
+
+@lru_cache(maxsize=256)  # the samples of a group share their gold answer
+def _gold(latex: str) -> list[Any]:
+    return _parse(latex)
 
 
 def _parse(latex: str) -> list[Any]:

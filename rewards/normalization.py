@@ -26,6 +26,10 @@ _CHARACTERS = str.maketrans(
         "≥": r"\ge ",
         "≈": r"\approx ",
         "°": r"^\circ",
+        "≠": r"\ne ",
+        "∩": r"\cap ",
+        "∈": r"\in ",
+        "≅": r"\cong ",
         "²": "^2",
         "³": "^3",
     }
@@ -40,6 +44,19 @@ _FONTS = re.compile(
     r"\\(?:text|mathrm|textbf|mathbf|textit|mbox|number|operatorname)\s*\{([^{}]*)\}"
 )
 _REWRITES = (
+    # Escaped twice on its way here: "\\frac" for "\frac". A matrix row may start with a letter.
+    (
+        re.compile(
+            r"\\\\(?=(?:frac|sqrt|left|right|le|ge|pi|text|cdot|times|infty|cup)(?![A-Za-z]))"
+        ),
+        r"\\",
+    ),
+    (re.compile(r"<=|≦"), r"\\le "),
+    (re.compile(r">=|≧"), r"\\ge "),
+    (re.compile(r"!="), r"\\ne "),
+    (re.compile(r"\\(begin|end)\{[bB]matrix\}"), r"\\\1{pmatrix}"),
+    (re.compile(r"[\[(]\s*\\begin\{array\}\s*\{[^{}]*\}"), r"\\begin{pmatrix}"),
+    (re.compile(r"\\end\{array\}\s*[\])]"), r"\\end{pmatrix}"),
     (re.compile(r"\\[cdt]frac(?![A-Za-z])"), r"\\frac"),
     (re.compile(r"\\leq(?:slant)?(?![A-Za-z])"), r"\\le"),
     (re.compile(r"\\geq(?:slant)?(?![A-Za-z])"), r"\\ge"),
@@ -53,7 +70,9 @@ _REWRITES = (
     (re.compile(r"(\^|_)\s*\{\s*(\w)\s*\}"), r"\1\2"),
 )
 _MARKDOWN = re.compile(r"^(\*\*|\*|`|__)(.+)\1$", re.DOTALL)
-_GLUED_SPACE = re.compile(r"(?<![0-9A-Za-z]) | (?![0-9A-Za-z])")
+# "32, 349" stays two numbers; any other space beside punctuation means nothing.
+_GLUED_SPACE = re.compile(r"(?<![0-9A-Za-z,]) | (?![0-9A-Za-z])|(?<!\d,)(?<=,) |(?<=,) (?!\d{3}(?!\d))")
+_TIGHT = re.compile(r"\\!\s*")
 _COMMAND_SPACE = re.compile(r"(\\[A-Za-z]+) (?![A-Za-z])")
 
 
@@ -82,7 +101,7 @@ def plain(text: str) -> str:
         text = match[2].strip()
     text = unwrap_box(narrow(text)).translate(_CHARACTERS)
     text = _DELIMITERS.sub("", text)
-    text = _SPACES.sub(" ", text)
+    text = _SPACES.sub(" ", _TIGHT.sub("", text))
     while _FONTS.search(text):
         text = _FONTS.sub(r" \1 ", text)
     for pattern, replacement in _REWRITES:
@@ -95,7 +114,7 @@ def plain(text: str) -> str:
 def comparable(text: str) -> str:
     """`plain` without any spaces but those between two numbers or two words."""
     text = plain(text)
-    return re.sub(r"(?<=\d) (?=[A-Za-z])|(?<=[A-Za-z]) (?=\d)", "", text)
+    return re.sub(r"(?<=\d) (?=[A-Za-z])|(?<=[A-Za-z]) (?=\d)|(?<=,) ", "", text)
 
 
 def words(text: str) -> str:

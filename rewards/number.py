@@ -19,8 +19,11 @@ FLOAT_NOISE = Fraction(1, 10**9)
 # How far a decimal may be from a gold fraction: math-verify's own six decimals.
 DECIMAL_OF_FRACTION = Fraction(5, 10**7)
 
-_INTEGER = r"\d{1,3}(?:,\d{3})+|\d{1,3}(?:\{,\}\d{3})+|\d+"
+_CURRENCY = re.compile(r"^(?:\\\$|[€£¥]|(?:US|Rs|HK)\\?\$?) ?(?=[-.\d])|(?<=\d) ?(?:\\\$|[€£¥])$")
+_INTEGER = r"\d{1,3}(?:,\d{3})+|\d{1,3}(?:\{,\}\d{3})+|\d{1,3}(?: \d{3})+|\d+"
 _DECIMAL = re.compile(rf"({_INTEGER})?(?:\.(\d*))?")
+# A comma that cannot separate thousands: "1000,99", "0,111", "1,22".
+_DECIMAL_COMMA = re.compile(r"(-?)(\d+),(\d{1,2}|\d{4,})|(-?)(\d{4,}|0),(\d+)")
 _SCIENTIFIC = re.compile(
     r"(.+?)(?:(?:\\times|\\cdot|\*|x)10\^(?:\{(-?\d+)\}|(-?\d+))|[eE]([+-]?\d+))"
 )
@@ -74,9 +77,15 @@ class PlainNumber:
         return self.value == prediction.value or abs(self.value - prediction.value) < tolerance
 
 
-def parse_number(text: str) -> PlainNumber | None:
-    """The plain number that is the whole of `text`, or None."""
-    text = plain(text).removeprefix(r"\$")
+def parse_number(text: str, decimal_comma: bool = False) -> PlainNumber | None:
+    """The plain number that is the whole of `text`, or None.
+
+    With `decimal_comma`, a comma that cannot separate thousands is a decimal point; otherwise
+    "1,22" is no number but a list.
+    """
+    text = _CURRENCY.sub("", plain(text))
+    if decimal_comma and (match := _DECIMAL_COMMA.fullmatch(text)):
+        text = "".join((match[1] or match[4] or "", match[2] or match[5], ".", match[3] or match[6]))
     percent = re.search(r"(?:\\?%|percent|pct)$", text)
     if percent:
         text = text[: percent.start()].rstrip()
@@ -85,7 +94,7 @@ def parse_number(text: str) -> PlainNumber | None:
     sign = 1
     if text[:1] in ("-", "+"):
         sign = -1 if text[0] == "-" else 1
-        text = text[1:].lstrip().removeprefix(r"\$")
+        text = _CURRENCY.sub("", text[1:].lstrip())
     number = _unsigned(text)
     if number is None and (spelled := number_of_words(text)) is not None:
         number = PlainNumber(Fraction(spelled))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from .commitments import Commitment, boxes
+from .commitments import Commitment, holds_box
 from .expression import compare
 from .extraction import NoAnswer
 from .free_form import (
@@ -15,14 +15,17 @@ from .free_form import (
     is_cut_off,
 )
 from .hedges import is_value, says_more, without_assignment
-from .listed import compare_lists
+from .listed import compare_lists, names_several
 from .math_pool import MathJob
 from .normalization import comparable, narrow, plain
 from .number import PlainNumber, parse_number
 from .units import split_unit
-from .values import math_segments, offers_several, stated_number
+from .values import math_segments, numbers, offers_several, stated_number
+
+MAX_GOLD_CHARACTERS = 200
 
 _LABELLED_LINE = re.compile(r"(?:^|\n)\s*(?:A|Ans|ANS|Result|答)\s*[:=]\s*([^\n]+)\s*$")
+_DIGIT = re.compile(r"\d")
 _SPACED_LIST = re.compile(r"[-+]?\d+(?:\.\d+)?(?: [-+]?\d+(?:\.\d+)?)+")
 _REFUSES = re.compile(
     r"\b(?:sorry|cannot be (?:determined|answered|calculated)|unable to|not (?:enough|sufficient)"
@@ -43,12 +46,13 @@ class Gold:
 
     @classmethod
     def read(cls, answer: str) -> Gold:
-        found, _ = boxes(answer)
-        text = ", ".join(box.text for box in found) if found else answer
-        if not found and len(answer) > 200 and (committed := final_commitment(answer)):
-            text = committed.text
-        number = parse_number(split_unit(text)[0])
-        several = len(found) > 1 or bool(re.search(r"[,;]|\band\b", text)) and number is None
+        text = answer
+        if (holds_box(answer) or len(answer) > MAX_GOLD_CHARACTERS) and (
+            committed := final_commitment(answer, several=True)
+        ):
+            text = committed.text  # a worked solution, as data sets of problems have them
+        number = parse_number(split_unit(text)[0], decimal_comma=", " not in text)
+        several = number is None and names_several(text)
         spaced = _SPACED_LIST.fullmatch(text.strip()) is not None and number is None
         return cls(text.strip(), number, several or spaced, spaced)
 
@@ -104,7 +108,9 @@ def _judge(
         return found, compare_lists(gold.text.replace(" ", ","), text, lenient=True)
     reduced = _reduce(text, gold)
     result = Commitment(reduced, found.start, found.end, found.kind)
-    return result, compare(gold.text, reduced, lenient=True)
+    if gold.several and compare_lists(gold.text, reduced, lenient=True) is True:
+        return result, True
+    return result, compare(gold.text, reduced, lenient=True, precision=precision)
 
 
 def _judge_number(
@@ -113,15 +119,15 @@ def _judge_number(
     assert gold.number is not None
     text = found.text
     value, _ = split_unit(text)
-    number = parse_number(value)
+    number = parse_number(value, decimal_comma=True)
     if number is not None:
         return found, gold.number.accepts(number, precision=precision, lenient=True)
     if is_value(plain(text)):
-        return found, compare(gold.text, text, lenient=True)
+        return found, compare(gold.text, text, lenient=True, precision=precision)
     if is_value(value := without_assignment(plain(text), gold.text, lenient=True)):
         return found, compare(gold.text, value, lenient=True)
-    segments = math_segments(text)
-    if short and len(segments) == 1 and is_value(plain(segments[0])):
+    segments = [segment for segment in math_segments(text) if _DIGIT.search(segment)]
+    if len(segments) == 1 and is_value(plain(segments[0])) and not numbers(_outside(text)):
         result = Commitment(segments[0], found.start, found.end, found.kind)
         return result, compare(gold.text, segments[0], lenient=True)
     stated_part = text.rpartition("=")[2] or text
@@ -132,19 +138,26 @@ def _judge_number(
         return found, False
     spelled, start, end = stated
     result = Commitment(spelled, found.start + start, found.start + end, found.kind)
-    number = parse_number(split_unit(spelled)[0])
+    number = parse_number(split_unit(spelled)[0], decimal_comma=True)
     if number is None:
         return result, compare(gold.text, spelled, lenient=True)
     return result, gold.number.accepts(number, precision=precision, lenient=True)
+
+
+def _outside(text: str) -> str:
+    """The text without its mathematical segments."""
+    for segment in math_segments(text):
+        text = text.replace(segment, " ", 1)
+    return text
 
 
 def _reduce(text: str, gold: Gold) -> str:
     """The value inside a committed phrase or sentence, for a gold that is no plain number."""
     if is_value(plain(text)) and not says_more(plain(text), plain(gold.text)):
         return text
-    segments = math_segments(text)
-    if segments and not gold.several:
-        return segments[-1]
-    if segments:
-        return ", ".join(segments)
-    return text
+    segments = [segment for segment in math_segments(text) if segment and is_value(plain(segment))]
+    if text.count("$") > 1 and (not segments or text.count("$") % 2):
+        segments = [text.rsplit("$", 2)[1]]  # an odd dollar sign paired the others wrongly
+    if not segments:
+        return text
+    return ", ".join(segments) if gold.several else segments[-1]

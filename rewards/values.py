@@ -13,10 +13,11 @@ from .number_words import NUMBER_WORD
 
 _DIGITS = r"\d{1,3}(?:(?:,|\{,\}|,\\!\s?)\d{3})+(?!\d)|\d+"
 _NUMBER = re.compile(
-    rf"""(?<![\w.^_\\#])
+    rf"""(?<![\w.^_\\#√])(?<!√\{{)(?<!sqrt\{{)
     (?: [-−–+]\s?(?=[\d.$\\])(?<![\d)\]]\s[-−–+]\s)(?<![\d)\]][-−–+]) )?
     (?:\\?[$€£¥]\s?)?
     (?: \\[dt]?frac\s*\{{\s*[-−]?[\d.]+\s*\}}\s*\{{\s*[\d.]+\s*\}}
+      | \d+,\d{{1,2}}(?![\d,])
       | (?:(?:{_DIGITS})(?:\.\d+)?|\.\d+)
         (?: \s?\\[dt]?frac\s*\{{\s*\d+\s*\}}\s*\{{\s*\d+\s*\}}
           | \s+\d+/\d+
@@ -26,14 +27,15 @@ _NUMBER = re.compile(
         )?
     )
     (?:\s?\\?%)?
-    (?![\d_^]|\.\d|[A-Za-z](?![a-zA-Z]*\b)|\d)""",
+    (?![\d_^]|\.\d|\s?(?:[a-cknpqrtx-z](?![A-Za-z])|\\?pi\b|π|\\sqrt|√))""",
     re.VERBOSE,
 )
+_NOT = re.compile(r"\bnot\s+(?:a\s+)?\Z")
 _BOLD = re.compile(r"\*\*(.+?)\*\*")
-_MATH = re.compile(r"\\\((.+?)\\\)|\\\[(.+?)\\\]|(?<!\\)\$\$(.+?)\$\$|(?<!\\)\$(?!\d[\d,.]*\s?[A-Za-z ,.])([^$]+?)(?<!\\)\$", re.DOTALL)
+_MATH = re.compile(r"\\\((.+?)\\\)|\\\[(.+?)\\\]|(?<!\\)\$\$(.+?)\$\$|(?<!\\)\$(?!\d[\d,.]*\s?(?:[A-Za-z,.]|[-+]\s?\$))([^$]+?)(?<!\\)\$", re.DOTALL)
 _EQUALS = re.compile(r"(?:=|≈|\\approx|\bequals\b|\bequal to\b)(?!.*(?:=|≈|\\approx))", re.DOTALL)
 _STATES = re.compile(
-    r"\b(?:is|are|was|were|be|equals?|of|has|have|had|left with|total|to|in|about|approximately"
+    r"\b(?:is|are|was|were|be|by|equals?|of|has|have|had|left with|total|to|in|about|approximately"
     r"|therefore|only|remains?|became|becomes|needs?|takes?|gets?|got|makes?|made|costs?|will)\b"
     r"|[:=≈]|是|为|有",
     re.IGNORECASE,
@@ -54,6 +56,7 @@ def math_segments(text: str) -> list[str]:
 def numbers(text: str) -> list[re.Match[str]]:
     """Every number written in digits or words."""
     found = [*_NUMBER.finditer(text), *NUMBER_WORD.finditer(text)]
+    found = [match for match in found if not _NOT.search(text, max(0, match.start() - 9), match.start())]
     return sorted(found, key=lambda match: match.start())
 
 
