@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from .base import StrictModel
 from .common import OptimizerConfig, ParameterGroup, PrecisionConfig, ProblemSource, Tracker
@@ -14,7 +14,7 @@ class LoRAConfig(StrictModel):
     """Low-rank adapters on attention, dense MLP and shared experts instead of full training."""
 
     rank: PositiveInt = 16
-    alpha: PositiveFloat = Field(default=32, description="updates are scaled by alpha / rank")
+    alpha: PositiveInt = Field(default=32, description="updates are scaled by alpha / rank")
     routed_experts: bool = Field(default=False, description="also one adapter per routed expert")
 
 

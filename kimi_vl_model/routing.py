@@ -95,7 +95,7 @@ def balance(model: nn.Module, load_LE: torch.Tensor, rate: float) -> None:
     """
     load_LE = load_LE.float()
     for router, load_E in zip(routers(model), load_LE, strict=True):
-        router.e_score_correction_bias += rate * (load_E.mean() - load_E).sign()
+        router.e_score_correction_bias.add_((load_E.mean() - load_E).sign(), alpha=rate)
 
 
 def load_metrics(load_LE: torch.Tensor) -> dict[str, float]:

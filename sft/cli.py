@@ -1,4 +1,4 @@
-"""`kvl-sft`: a tiny checkpoint, synthetic problems, supervised training. Imports are lazy."""
+"""`kvl-sft`: checkpoints, synthetic problems, supervised training. Imports are lazy."""
 
 from __future__ import annotations
 
@@ -75,6 +75,20 @@ def train(
     from .train import train as run
 
     print(run(loaded))
+
+
+@app.command
+def inspect(
+    checkpoint: Annotated[Path, arg(metavar="CHECKPOINT", help="a checkpoint folder")], /
+) -> None:
+    """Sizes, dtypes and special ids of a checkpoint, and every problem found; loads no weights."""
+    from .inspection import inspect as look
+    from .inspection import report
+
+    inspection = look(checkpoint)
+    report(inspection)
+    if inspection.problems:
+        raise SystemExit(1)
 
 
 def main() -> None:

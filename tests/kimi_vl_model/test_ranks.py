@@ -30,9 +30,10 @@ def batch(model: KimiVLForConditionalGeneration, rank: int) -> dict[str, Any]:
 
 def sharded(model: KimiVLForConditionalGeneration) -> torch.nn.Module:
     for module in model.modules():
-        if type(module).__name__ in model._no_split_modules:
+        if type(module).__name__ in (model._no_split_modules or ()):
             fully_shard(module)
-    return fully_shard(model)
+    fully_shard(model)
+    return model
 
 
 def train_two_steps(rank: int, port: int, checkpoint: Path, out: Path) -> None:
@@ -60,7 +61,8 @@ def two_steps_alone(checkpoint: Path) -> dict[str, torch.Tensor]:
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     for _ in range(2):
         optimizer.zero_grad()
-        (sum(model(**batch(model, rank)).loss for rank in range(2)) / 2).backward()
+        for rank in range(2):
+            (model(**batch(model, rank)).loss / 2).backward()
         optimizer.step()
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 

@@ -134,7 +134,7 @@ def test_bias_updates_even_out_the_load(checkpoint: Path) -> None:
     model = load_model(checkpoint)
     tokens = ids(model, 400)
     for router in routers(model):
-        router.e_score_correction_bias += torch.linspace(0, 1, EXPERTS)
+        router.e_score_correction_bias.add_(torch.linspace(0, 1, EXPERTS))
     worst = []
     for _ in range(60):
         model(tokens)
