@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from .base import StrictModel
 from .common import OptimizerConfig, PrecisionConfig, ProblemSource, Tracker
@@ -38,12 +47,43 @@ class RolloutConfig(StrictModel):
     engine: EngineConfig = EngineConfig()
 
 
-class RewardConfig(StrictModel):
-    """Correctness in {0,1} plus the length reward of Kimi k1.5 §2.3.3 after its warm-up."""
+class RewardEntry(BaseModel):
+    """One reward: a built-in name, an installed plugin's name or `package.module:Name`.
 
-    length_weight: float = Field(default=0.0, ge=0)
-    length_start_iteration: NonNegativeInt = 0
-    length_min_spread: NonNegativeInt = 0
+    Keys that are not listed here are the reward's own settings; they are checked by its config.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True, validate_default=True)
+
+    type: str = Field(description="a name from `kvl-rl rewards`, or package.module:Name")
+    weight: float = 1.0
+    start: NonNegativeInt = Field(default=0, description="first iteration in which it counts")
+    timeout_seconds: PositiveFloat = Field(default=10.0, description="of a plugin, per call")
+    workers: PositiveInt = Field(default=1, description="processes of a plugin")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+    @model_validator(mode="after")
+    def _settings_fit(self) -> RewardEntry:
+        # Not at the top: configs are read by commands that need no reward.
+        from ..rewards.registry import find, settings_error
+
+        found = find(self.type)
+        try:
+            found.config.model_validate(self.settings)
+        except ValidationError as error:
+            raise ValueError(settings_error(error, found)) from None
+        return self
+
+
+class RewardConfig(StrictModel):
+    """How rewards add up, and the grader behind raw accuracy."""
+
+    combination: Literal["sum", "gated"] = Field(
+        default="sum", description="gated: only correct responses get more than their accuracy"
+    )
     grader_workers: PositiveInt = 1
     grader_timeout_seconds: PositiveFloat = 3.0
 
@@ -84,6 +124,9 @@ class RLConfig(StrictModel):
     evaluation: EvalConfig | None = None
     iterations: PositiveInt = 100
     rollout: RolloutConfig = RolloutConfig()
+    rewards: tuple[RewardEntry, ...] = Field(
+        default=(RewardEntry(type="accuracy"),), min_length=1, description="summed by weight"
+    )
     reward: RewardConfig = RewardConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     learner: LearnerConfig = LearnerConfig()

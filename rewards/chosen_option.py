@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from ..problems.types import CHOICE_LETTERS
 from .choice import named_letter
-from .commitments import Commitment, boxes
+from .commitments import Commitment
 from .extraction import NoAnswer
 from .free_form import commitments, concluding_sentences, is_cut_off
 from .normalization import narrow
@@ -47,7 +47,9 @@ _STATED = re.compile(
     """,
     re.VERBOSE,
 )
-_NEGATED = re.compile(r"\b(?:not|incorrect|wrong|false|isn't|aren't|neither|eliminate)\b|不|错", re.I)
+_NEGATED = re.compile(
+    r"\b(?:not|incorrect|wrong|false|isn't|aren't|neither|eliminate)\b|不|错", re.I
+)
 _PARENTHESISED = re.compile(r"[(\[]\s*([A-J])\s*[)\]]")
 _LISTED = re.compile(r"(?:^|\n|\s)[(\[]?([A-J])[)\].:]\s*\S")
 
@@ -148,7 +150,9 @@ def _uncommitted(text: str, options: Sequence[str]) -> Commitment:
     if is_cut_off(text):
         raise NoAnswer("cut off")
     for offset, sentence in concluding_sentences(text):
-        letters = set(_PARENTHESISED.findall(sentence)) & set(CHOICE_LETTERS[: len(options) or None])
+        letters = set(_PARENTHESISED.findall(sentence)) & set(
+            CHOICE_LETTERS[: len(options) or None]
+        )
         if len(letters) == 1:
             return Commitment(letters.pop(), offset, offset + len(sentence), "phrase")
         if len(letters) > 1:

@@ -27,7 +27,9 @@ _NO_STATEMENT = re.compile(
     r"|note:|do you have|would you like|i'm glad|thank)|\|.*\||\w \| \w|^[-|\s]+$|:$",
     re.IGNORECASE,
 )
-_SENTENCE = re.compile(r"(?<=\.\$\$)\s+(?=[A-Z])|(?<=[^\s.\d][.!?])\s+(?=[^a-z\s])|(?<=[\d)][.!?])\s+(?=[A-Z])|[。！？\n]+")
+_SENTENCE = re.compile(
+    r"(?<=\.\$\$)\s+(?=[A-Z])|(?<=[^\s.\d][.!?])\s+(?=[^a-z\s])|(?<=[\d)][.!?])\s+(?=[A-Z])|[。！？\n]+"
+)
 _CONCLUDES = re.compile(
     r"\b(?:therefore|thus|hence|so|in conclusion|consequently|finally|in total|altogether|answer)\b"
     r"|所以|因此|故|综上|\\therefore|∴|答",

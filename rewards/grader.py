@@ -35,9 +35,7 @@ class Grader:
     `timeout_seconds` is the wall clock of one math-verify comparison.
     """
 
-    def __init__(
-        self, workers: int, timeout_seconds: float, policy: Policy = Policy.RL
-    ) -> None:
+    def __init__(self, workers: int, timeout_seconds: float, policy: Policy = Policy.RL) -> None:
         if workers < 1 or timeout_seconds <= 0:
             raise ValueError("a grader needs at least one worker and a positive timeout")
         self._pool = MathPool(workers, timeout_seconds)

@@ -6,12 +6,12 @@ import re
 from collections.abc import Callable
 
 from ..problems.types import CHOICE_LETTERS, AnswerType
-from .choice import grade_choice, named_letter
+from .choice import grade_choice
 from .chosen_option import chosen_option
 from .commitments import Commitment
 from .expression import compare
 from .extraction import NoAnswer, extract_answer
-from .free_form import Region, answer_region, concluding_sentences, final_commitment
+from .free_form import answer_region, concluding_sentences, final_commitment
 from .listed import compare_lists, selected_letters, truth_value
 from .math_pool import MathJob
 from .normalization import narrow, words
@@ -51,7 +51,9 @@ def check_gold(request: GradeRequest) -> None:
         letter = gold_letter(gold)
         letters = CHOICE_LETTERS[: len(request.options) or None]
         if letter is None or letter not in letters:
-            raise BadGold(f"gold answer {gold!r} is not an option letter ({letters[0]}-{letters[-1]})")
+            raise BadGold(
+                f"gold answer {gold!r} is not an option letter ({letters[0]}-{letters[-1]})"
+            )
     elif kind is AnswerType.MULTI_SELECT and not selected_letters(gold, whole=True):
         raise BadGold(f"gold answer {gold!r} is not a set of option letters")
     elif kind is AnswerType.BOOL and truth_value(gold) is None:
@@ -59,7 +61,7 @@ def check_gold(request: GradeRequest) -> None:
 
 
 def gold_letter(gold: str) -> str | None:
-    """"B", "(b)" and "B." are the letter B."""
+    """ "B", "(b)" and "B." are the letter B."""
     match = re.fullmatch(r"\s*[(\[]?\s*([A-Ja-j])\s*[)\]]?\.?\s*", narrow(gold))
     return match[1].upper() if match else None
 

@@ -30,3 +30,11 @@ def length_rewards(
         reward = 0.5 - (length - shortest) / spread
         rewards.append(reward if is_correct else min(0.0, reward))
     return rewards
+
+
+def overlong_penalty(length: int, max_length: int, cache: int) -> float:
+    """DAPO's soft overlong penalty: 0 up to max_length - cache, linear to -1 at max_length.
+
+    Example: with 1000 and 200, lengths 800, 900, 1000 and 5000 give 0, -0.5, -1 and -1.
+    """
+    return -min(1.0, max(0.0, (length - (max_length - cache)) / cache))

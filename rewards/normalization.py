@@ -71,7 +71,9 @@ _REWRITES = (
 )
 _MARKDOWN = re.compile(r"^(\*\*|\*|`|__)(.+)\1$", re.DOTALL)
 # "32, 349" stays two numbers; any other space beside punctuation means nothing.
-_GLUED_SPACE = re.compile(r"(?<![0-9A-Za-z,]) | (?![0-9A-Za-z])|(?<!\d,)(?<=,) |(?<=,) (?!\d{3}(?!\d))")
+_GLUED_SPACE = re.compile(
+    r"(?<![0-9A-Za-z,]) | (?![0-9A-Za-z])|(?<!\d,)(?<=,) |(?<=,) (?!\d{3}(?!\d))"
+)
 _TIGHT = re.compile(r"\\!\s*")
 _COMMAND_SPACE = re.compile(r"(\\[A-Za-z]+) (?![A-Za-z])")
 

@@ -85,7 +85,9 @@ def parse_number(text: str, decimal_comma: bool = False) -> PlainNumber | None:
     """
     text = _CURRENCY.sub("", plain(text))
     if decimal_comma and (match := _DECIMAL_COMMA.fullmatch(text)):
-        text = "".join((match[1] or match[4] or "", match[2] or match[5], ".", match[3] or match[6]))
+        text = "".join(
+            (match[1] or match[4] or "", match[2] or match[5], ".", match[3] or match[6])
+        )
     percent = re.search(r"(?:\\?%|percent|pct)$", text)
     if percent:
         text = text[: percent.start()].rstrip()

@@ -6,17 +6,46 @@ import re
 from collections.abc import Callable, Sequence
 
 from ..problems.types import CHOICE_LETTERS
-from .normalization import narrow, plain, words
+from .normalization import narrow, plain
 from .number import parse_number
 from .units import split_unit
 from .values import main_clause, stated_number
 
 _WORDS = re.compile(r"[^\W_]+(?:['’][a-z]+)?|[^\w\s]")
 _POLAR = {"yes": "yes", "no": "no", "true": "true", "false": "false"}
-_POLAR_OPENING = re.compile(r"^\W*(yes|no|true|false)\b(?!\s+(?:one|answer|information|option))", re.IGNORECASE)
+_POLAR_OPENING = re.compile(
+    r"^\W*(yes|no|true|false)\b(?!\s+(?:one|answer|information|option))", re.IGNORECASE
+)
 _FUNCTION_WORDS = frozenset(
-    "a an the it they this that is are was were be been will would may might can could should "
-    "likely probably most , . ; :".split()
+    [
+        "a",
+        "an",
+        "the",
+        "it",
+        "they",
+        "this",
+        "that",
+        "is",
+        "are",
+        "was",
+        "were",
+        "be",
+        "been",
+        "will",
+        "would",
+        "may",
+        "might",
+        "can",
+        "could",
+        "should",
+        "likely",
+        "probably",
+        "most",
+        ",",
+        ".",
+        ";",
+        ":",
+    ]
 )
 _REFUSAL = re.compile(
     r"\b(?:sorry|cannot (?:be )?(?:answer|determin|assist|provid|help)\w*|can't (?:assist|help|see|view|answer|determine)"

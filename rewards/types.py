@@ -78,3 +78,38 @@ class Verdict:
     def reward(self) -> float:
         """The sum of the weighted parts."""
         return sum(self.parts.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One graded response, as rewards see it; plain data, so that it can go to another process.
+
+    Example: `Sample("p1", "How many?", "3", AnswerType.NUMBER, (), "◁think▷…◁/think▷3", 57,
+    False, Verdict(Outcome.CORRECT))`.
+
+    tokens     response tokens, thinking and answer, without prompt and image tokens
+    truncated  the response was cut by the token cap; it counts as wrong whatever it says
+    """
+
+    problem_id: str
+    question: str
+    answer: str
+    answer_type: AnswerType
+    options: tuple[str, ...]
+    response: str
+    tokens: int
+    truncated: bool
+    verdict: Verdict
+
+    @property
+    def correct(self) -> bool:
+        """Raw correctness, never a shaped reward."""
+        return self.verdict.outcome is Outcome.CORRECT and not self.truncated
+
+
+@dataclass(frozen=True, slots=True)
+class RewardBatch:
+    """The gradable samples of one problem in one iteration: what a reward grades at a time."""
+
+    samples: tuple[Sample, ...]
+    iteration: int

@@ -76,7 +76,8 @@ _ALTERNATIVES = "|".join(re.escape(name) for name in sorted(_CANONICAL, key=len,
 _PREFIX = "|".join(re.escape(prefix) for prefix in _PREFIXES)
 _ONE = rf"(?:{_PREFIX})?(?:{_ALTERNATIVES})(?:\^?-?[23](?!\d))?"
 _UNIT = re.compile(
-    rf"(.*?(?:[^\s\\A-Za-z]|\\[A-Za-z]+))( ?)((?:{_ONE})(?: ?(?:/| per |\\cdot ?) ?(?:{_ONE}))*)", re.DOTALL
+    rf"(.*?(?:[^\s\\A-Za-z]|\\[A-Za-z]+))( ?)((?:{_ONE})(?: ?(?:/| per |\\cdot ?) ?(?:{_ONE}))*)",
+    re.DOTALL,
 )
 _PART = re.compile(rf"({_PREFIX})?({_ALTERNATIVES})(?:\^?(-?[23]))?$")
 MAX_UNIT_TEXT = 300

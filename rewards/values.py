@@ -32,7 +32,10 @@ _NUMBER = re.compile(
 )
 _NOT = re.compile(r"\bnot\s+(?:a\s+)?\Z")
 _BOLD = re.compile(r"\*\*(.+?)\*\*")
-_MATH = re.compile(r"\\\((.+?)\\\)|\\\[(.+?)\\\]|(?<!\\)\$\$(.+?)\$\$|(?<!\\)\$(?!\d[\d,.]*\s?(?:[A-Za-z,.]|[-+]\s?\$))([^$]+?)(?<!\\)\$", re.DOTALL)
+_MATH = re.compile(
+    r"\\\((.+?)\\\)|\\\[(.+?)\\\]|(?<!\\)\$\$(.+?)\$\$|(?<!\\)\$(?!\d[\d,.]*\s?(?:[A-Za-z,.]|[-+]\s?\$))([^$]+?)(?<!\\)\$",
+    re.DOTALL,
+)
 _EQUALS = re.compile(r"(?:=|≈|\\approx|\bequals\b|\bequal to\b)(?!.*(?:=|≈|\\approx))", re.DOTALL)
 _STATES = re.compile(
     r"\b(?:is|are|was|were|be|by|equals?|of|has|have|had|left with|total|to|in|about|approximately"
@@ -56,7 +59,9 @@ def math_segments(text: str) -> list[str]:
 def numbers(text: str) -> list[re.Match[str]]:
     """Every number written in digits or words."""
     found = [*_NUMBER.finditer(text), *NUMBER_WORD.finditer(text)]
-    found = [match for match in found if not _NOT.search(text, max(0, match.start() - 9), match.start())]
+    found = [
+        match for match in found if not _NOT.search(text, max(0, match.start() - 9), match.start())
+    ]
     return sorted(found, key=lambda match: match.start())
 
 

@@ -1,9 +1,9 @@
-"""`kvl-rl`: train, evaluate, report. Heavy imports wait until a command runs."""
+"""`kvl-rl`: train, evaluate, grade, report. Heavy imports wait until a command runs."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import FlagCreatePairsOff, arg
 from tyro.extras import SubcommandApp
@@ -95,6 +95,37 @@ def report(run: Annotated[Path, arg(metavar="RUN", help="the folder of a run")],
     from .report import write_report
 
     print(write_report(run))
+
+
+@app.command
+def grade(
+    source: Annotated[Path, arg(metavar="IN.jsonl", help="rows with answer and response")],
+    /,
+    *,
+    out: Annotated[Path, arg(metavar="OUT.jsonl", help="the same rows with their verdicts")],
+    policy: Annotated[
+        Literal["eval", "rl"], arg(help="eval: as benchmarks do; rl: strict, as in training")
+    ] = "eval",
+    workers: Annotated[int, arg(metavar="N", help="processes for math-verify")] = 1,
+    timeout: Annotated[float, arg(metavar="SECONDS", help="of one math-verify comparison")] = 3.0,
+) -> None:
+    """Grade a file of responses: rows in, the same rows with verdicts out, and a summary."""
+    if workers < 1:
+        raise ConfigError(f"--workers {workers}: must be at least 1")
+    if timeout <= 0:
+        raise ConfigError(f"--timeout {timeout}: must be more than 0")
+    from ..rewards.types import Policy
+    from .grade import grade_file
+
+    grade_file(source, out, Policy(policy), workers, timeout)
+
+
+@app.command
+def rewards() -> None:
+    """List the rewards a config can use, with their settings: built in and installed."""
+    from .grade import list_rewards
+
+    list_rewards()
 
 
 def _engine_settings(

@@ -3,36 +3,68 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
-from ..configs.rl import RewardConfig
 from ..problems.types import Problem
-from ..rewards.length import length_rewards
-from ..rewards.types import Verdict
+from ..rewards.combine import Rewards
+from ..rewards.types import RewardBatch, Sample, Verdict
 from ..rollouts.types import Rollout, StopReason
-from .types import Group, raw_accuracy
+from .evaluate import Answered
+from .types import Group
 
 Baseline = Literal["mean", "leave_one_out"]
 
 
-def shaped_rewards(
-    rollouts: Sequence[Rollout],
-    verdicts: Sequence[Verdict],
-    config: RewardConfig,
-    iteration: int,
-) -> tuple[float, ...]:
-    """Raw correctness plus, from its start iteration on, the weighted length reward.
+def rewarded(answered: Sequence[Answered], rewards: Rewards, iteration: int) -> list[Answered]:
+    """The same samples, their verdicts now with weighted reward parts.
 
-    Lengths count thinking and answer, never the prompt; the length reward branches on raw
-    correctness (Kimi k1.5 §2.3.3).
+    Only samples that count in their group's statistics are shown to the rewards: not those whose
+    grading failed or whose generation was aborted. A sample a plugin failed on becomes invalid.
     """
-    rewards = list(map(raw_accuracy, rollouts, verdicts))
-    correct = [reward == 1.0 for reward in rewards]
-    if config.length_weight > 0 and iteration >= config.length_start_iteration:
-        lengths = [len(rollout.response_token_ids) for rollout in rollouts]
-        extra = length_rewards(lengths, correct, config.length_min_spread)
-        rewards = [r + config.length_weight * e for r, e in zip(rewards, extra, strict=True)]
-    return tuple(rewards)
+    shown = [_gradable(one) for one in answered]
+    scored = rewards.score(
+        [
+            RewardBatch(tuple(_sample(one, index) for index in indices), iteration)
+            for one, indices in zip(answered, shown, strict=True)
+        ]
+    )
+    results = []
+    for one, indices, verdicts in zip(answered, shown, scored, strict=True):
+        replaced = dict(zip(indices, verdicts, strict=True))
+        everything = (replaced.get(i, verdict) for i, verdict in enumerate(one.verdicts))
+        results.append(replace(one, verdicts=tuple(everything)))
+    return results
+
+
+def _gradable(answered: Answered) -> list[int]:
+    return [
+        index
+        for index, (rollout, verdict) in enumerate(
+            zip(answered.rollouts, answered.verdicts, strict=True)
+        )
+        if counts(rollout, verdict)
+    ]
+
+
+def _sample(answered: Answered, index: int) -> Sample:
+    problem, rollout = answered.problem, answered.rollouts[index]
+    return Sample(
+        problem_id=problem.id,
+        question=problem.question,
+        answer=problem.answer,
+        answer_type=problem.answer_type,
+        options=problem.options,
+        response=rollout.text,
+        tokens=len(rollout.response_token_ids),
+        truncated=rollout.stop_reason is not StopReason.STOP,
+        verdict=answered.verdicts[index],
+    )
+
+
+def counts(rollout: Rollout, verdict: Verdict) -> bool:
+    """Whether a sample is part of its group: graded, and its generation came to an end."""
+    return verdict.gradable and rollout.stop_reason is not StopReason.ABORTED
 
 
 def advantages(rewards: Sequence[float], baseline: Baseline) -> tuple[float, ...]:
@@ -52,22 +84,20 @@ def build_group(
     rollouts: Sequence[Rollout],
     verdicts: Sequence[Verdict],
     *,
-    rewards: RewardConfig,
     baseline: Baseline,
-    iteration: int,
 ) -> Group | None:
-    """The group of the gradable rollouts, or None when none is left.
+    """The group of the samples that count, or None when none is left.
 
-    Samples whose grading failed or whose generation was aborted leave the group before any
-    statistic is taken: they are unknown, not wrong.
+    `verdicts` carry their reward parts. Samples whose grading failed or whose generation was
+    aborted leave the group before any statistic is taken: they are unknown, not wrong.
     """
     kept = [
         (rollout, verdict)
         for rollout, verdict in zip(rollouts, verdicts, strict=True)
-        if verdict.gradable and rollout.stop_reason is not StopReason.ABORTED
+        if counts(rollout, verdict)
     ]
     if not kept:
         return None
     kept_rollouts, kept_verdicts = zip(*kept, strict=True)
-    shaped = shaped_rewards(kept_rollouts, kept_verdicts, rewards, iteration)
-    return Group(problem, kept_rollouts, kept_verdicts, shaped, advantages(shaped, baseline))
+    total = tuple(verdict.reward for verdict in kept_verdicts)
+    return Group(problem, kept_rollouts, kept_verdicts, total, advantages(total, baseline))

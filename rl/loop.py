@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from ..configs.errors import KVLError
 from ..configs.rl import RLConfig
 from ..problems.types import Problem
+from ..rewards.combine import Rewards
 from ..rewards.grader import Grader
 from ..rollouts.fleet import Fleet
 from ..rollouts.types import SamplingSettings
 from .checkpoints import RunCheckpoints
-from .evaluate import evaluate, grade_rollouts, write_evaluation
-from .groups import build_group
+from .evaluate import Answered, evaluate, grade_rollouts, write_evaluation
+from .groups import build_group, rewarded
 from .learner_group import LearnerGroup
 from .metrics import iteration_metrics
 from .recorder import Recorder
@@ -39,6 +40,7 @@ class Run:
     fleet: Fleet
     learner: LearnerGroup
     grader: Grader
+    rewards: Rewards
     recorder: Recorder
     checkpoints: RunCheckpoints
 
@@ -57,6 +59,7 @@ def train_iterations(run: Run, first: int) -> None:
             rollouts, failures = run.fleet.generate(problems, sampling(config, iteration))
         with recorder.stage("grade"):
             answered = grade_rollouts(run.grader, problems, rollouts)
+            answered = rewarded(answered, run.rewards, iteration)
             groups = [
                 group
                 for a in answered
@@ -65,13 +68,12 @@ def train_iterations(run: Run, first: int) -> None:
                         a.problem,
                         a.rollouts,
                         a.verdicts,
-                        rewards=config.reward,
                         baseline=config.objective.baseline,
-                        iteration=iteration,
                     )
                 )
             ]
         report_failures(run, iteration, failures)
+        report_invalid(run, iteration, answered)
         if not groups:
             raise KVLError(f"iteration {iteration}: none of {len(problems)} problems gave a group")
         with recorder.stage("reference"):
@@ -149,6 +151,18 @@ def report_failures(run: Run, iteration: int, failures) -> None:
         run.recorder.failure(iteration, failure.problem_id, failure.reason)
 
 
+def report_invalid(run: Run, iteration: int, answered: list[Answered]) -> None:
+    """Samples that nobody could grade, one line for each reason; they left their group."""
+    problems: dict[str, list[str]] = {}
+    for one in answered:
+        for verdict in one.verdicts:
+            if not verdict.gradable:
+                problems.setdefault(verdict.reason, []).append(one.problem.id)
+    for reason, ids in problems.items():
+        count = f"{len(ids)} samples" if len(ids) > 1 else "1 sample"
+        run.recorder.failure(iteration, ids[0], f"{count} not graded, the first here: {reason}")
+
+
 def evaluate_policy(run: Run, iteration: int, name: str) -> dict[str, float]:
     """Accuracy on the held-out problems; skipped when that evaluation was already written."""
     config = run.config
@@ -174,7 +188,11 @@ def evaluate_policy(run: Run, iteration: int, name: str) -> dict[str, float]:
 
 
 def save_checkpoint(run: Run, done: int) -> None:
-    driver = {"iterations": done, "sampler": run.sampler.state_dict()}
+    driver = {
+        "iterations": done,
+        "sampler": run.sampler.state_dict(),
+        "rewards": run.rewards.state_dict(),
+    }
     run.checkpoints.save(done, driver, run.learner.save_state)
 
 

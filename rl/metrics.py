@@ -22,6 +22,8 @@ def iteration_metrics(
     """Raw accuracy apart from the shaped reward; lengths in tokens; shares in [0, 1].
 
     mismatch_*   |log π_i − log μ| over all sampled tokens, and KL(μ‖π_i) by its k3 estimator
+    reward/*     means of the weighted parts of the reward; length_reward_in_all_wrong: share of
+                 groups without a right answer in which the length reward still differs
     ell_*        ℓ before each optimizer step: mean, and largest absolute value
     """
     verdicts = [verdict for a in answered for verdict in a.verdicts]
@@ -49,6 +51,8 @@ def iteration_metrics(
         "mismatch_mean": reference.difference_sum / tokens,
         "mismatch_max": reference.difference_max,
         "mismatch_kl": reference.kl_sum / tokens,
+        "length_reward_in_all_wrong": _share(groups, _is_paid_for_giving_up),
+        **_part_means(groups),
         "entropy": reference.entropy_sum / tokens,
         "loss": update.loss,
         "ell_mean": update.ell_sum / max(update.sequences, 1),
@@ -57,6 +61,19 @@ def iteration_metrics(
         "learner_tokens": update.tokens,
         "learning_rate": config.learner.optimizer.learning_rate,
     }
+
+
+def _is_paid_for_giving_up(group: Group) -> bool:
+    """All wrong, yet some samples get more than others for their length."""
+    lengths = {verdict.parts.get("length", 0.0) for verdict in group.verdicts}
+    return not any(group.accuracies) and len(lengths) > 1
+
+
+def _part_means(groups: Sequence[Group]) -> dict[str, float]:
+    """The mean of every weighted reward part, as reward/NAME."""
+    parts = [verdict.parts for group in groups for verdict in group.verdicts]
+    names = {name: None for part in parts for name in part}
+    return {f"reward/{n}": sum(part.get(n, 0.0) for part in parts) / len(parts) for n in names}
 
 
 def _share(items: Sequence, condition) -> float:

@@ -231,6 +231,7 @@ def _transcript(group: Group, folder: Path) -> Record:
             "outcome": verdict.outcome,
             "reason": verdict.reason,
             "reward": reward,
+            "parts": dict(verdict.parts),
             "advantage": advantage,
             "stop_reason": rollout.stop_reason,
             "tokens": len(rollout.response_token_ids),

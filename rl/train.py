@@ -8,6 +8,7 @@ from ..configs.loading import save_config
 from ..configs.rl import RLConfig
 from ..problems.loading import load_problems
 from ..problems.types import Problem, Skipped
+from ..rewards.combine import Rewards, RewardSpec
 from ..rewards.grader import Grader
 from ..rollouts.fleet import Fleet, connect
 from .checkpoints import RunCheckpoints, check_weights
@@ -50,14 +51,34 @@ def train(config: RLConfig) -> None:
             grader = stack.enter_context(
                 Grader(config.reward.grader_workers, config.reward.grader_timeout_seconds)
             )
+            rewards = stack.enter_context(open_rewards(config))
             if latest is not None:
                 first, folder = latest
-                sampler.load_state_dict(checkpoints.driver_state(folder)["sampler"])
+                state = checkpoints.driver_state(folder)
+                sampler.load_state_dict(state["sampler"])
+                rewards.load_state_dict(state.get("rewards", {}))
                 learner.load_state(folder.absolute())
             recorder.rewind(first)
         train_iterations(
-            Run(config, sampler, held_out, fleet, learner, grader, recorder, checkpoints), first
+            Run(config, sampler, held_out, fleet, learner, grader, rewards, recorder, checkpoints),
+            first,
         )
+
+
+def open_rewards(config: RLConfig) -> Rewards:
+    """The configured rewards; a plugin's process starts with its first sample."""
+    specs = [
+        RewardSpec(
+            entry.type,
+            entry.weight,
+            entry.start,
+            entry.settings,
+            entry.timeout_seconds,
+            entry.workers,
+        )
+        for entry in config.rewards
+    ]
+    return Rewards(specs, config.reward.combination)
 
 
 def is_finished(config: RLConfig) -> bool:

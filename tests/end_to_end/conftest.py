@@ -236,7 +236,8 @@ def workshop(empty_workshop: Workshop) -> Workshop:
             "engine": {"dtype": "float32", "max_model_len": 512, "max_num_seqs": 64},
         },
         # The length reward makes advantages also where no sample is right.
-        "reward": {"length_weight": 0.5, "grader_timeout_seconds": 60},
+        "rewards": [{"type": "accuracy"}, {"type": "length", "weight": 0.5}],
+        "reward": {"grader_timeout_seconds": 60},
         "learner": {
             "minibatches": 2,
             "pack_tokens": 128,

@@ -24,7 +24,7 @@ def workers(parent=None):
 
 
 def wait_until_running(task):
-    while not task.future.running():
+    while not task.task.future.running():
         time.sleep(0.01)
 
 
@@ -160,7 +160,7 @@ if __name__ == "__main__":
     pool = MathPool(workers=2, timeout_seconds=3)
     pool.submit(MathJob("1", "2")).result()
     task = pool.submit(MathJob("1", "(10^8)!"))
-    while not task.future.running():
+    while not task.task.future.running():
         pass
     print("running", flush=True)
     task.result()

@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 import pytest
-from kvl.configs.rl import RewardConfig
 from kvl.problems.types import AnswerType, Problem
+from kvl.rewards.combine import Rewards, RewardSpec
 from kvl.rewards.types import Outcome, Verdict
-from kvl.rl.groups import Baseline, advantages, build_group
+from kvl.rl.evaluate import Answered
+from kvl.rl.groups import Baseline, advantages, build_group, rewarded
 from kvl.rl.types import Group
 from kvl.rollouts.types import Rollout, Segment, StopReason
 
 PROBLEM = Problem("p", "What is 3 + 4?", (), "7", AnswerType.NUMBER)
-PLAIN = RewardConfig()
-WITH_LENGTH = RewardConfig(length_weight=0.2, length_start_iteration=5)
+ACCURACY = RewardSpec("accuracy")
+PLAIN = Rewards([ACCURACY])
+WITH_LENGTH = Rewards([ACCURACY, RewardSpec("length", 0.2, start=5)])
 STOP, LENGTH, ABORTED = StopReason.STOP, StopReason.LENGTH, StopReason.ABORTED
 RIGHT, WRONG, SILENT = Outcome.CORRECT, Outcome.INCORRECT, Outcome.NO_ANSWER
 Sample = tuple[Outcome, StopReason, int]
@@ -18,7 +20,7 @@ Sample = tuple[Outcome, StopReason, int]
 
 def group_of(
     *samples: Sample,
-    rewards: RewardConfig = PLAIN,
+    rewards: Rewards = PLAIN,
     baseline: Baseline = "mean",
     iteration: int = 0,
 ) -> Group | None:
@@ -37,9 +39,9 @@ def group_of(
         for number, (_, reason, length) in enumerate(samples)
     ]
     verdicts = [Verdict(outcome) for outcome, _, _ in samples]
-    return build_group(
-        PROBLEM, rollouts, verdicts, rewards=rewards, baseline=baseline, iteration=iteration
-    )
+    answered = Answered(PROBLEM, tuple(rollouts), tuple(verdicts))
+    (answered,) = rewarded([answered], rewards, iteration)
+    return build_group(PROBLEM, answered.rollouts, answered.verdicts, baseline=baseline)
 
 
 def kept(group: Group | None) -> Group:
@@ -121,7 +123,7 @@ def test_length_reward_without_weight_is_off() -> None:
 
 def test_length_reward_branches_on_raw_correctness() -> None:
     # A weight so large that the shaped reward of the right answer falls below the wrong ones'.
-    heavy = RewardConfig(length_weight=4.0)
+    heavy = Rewards([ACCURACY, RewardSpec("length", 4.0)])
     group = kept(
         group_of((WRONG, STOP, 100), (RIGHT, STOP, 300), (WRONG, STOP, 200), rewards=heavy)
     )
@@ -133,7 +135,7 @@ def test_length_reward_branches_on_raw_correctness() -> None:
 
 
 def test_length_reward_ignores_a_spread_below_the_minimum() -> None:
-    config = RewardConfig(length_weight=1.0, length_min_spread=10)
+    config = Rewards([ACCURACY, RewardSpec("length", settings={"min_spread": 10})])
     near = kept(group_of((RIGHT, STOP, 100), (RIGHT, STOP, 105), rewards=config))
     assert near.rewards == (1.0, 1.0)
     far = kept(group_of((RIGHT, STOP, 100), (RIGHT, STOP, 150), rewards=config))
@@ -160,4 +162,4 @@ def test_leave_one_out_subtracts_the_mean_of_the_others() -> None:
 
 def test_rollouts_and_verdicts_must_pair_up() -> None:
     with pytest.raises(ValueError, match="zip"):
-        build_group(PROBLEM, [], [Verdict(RIGHT)], rewards=PLAIN, baseline="mean", iteration=0)
+        build_group(PROBLEM, [], [Verdict(RIGHT)], baseline="mean")
