@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,16 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(checkpoint: Path) -> KimiVLForConditionalGeneration:
     """Read only."""
     return load_model(checkpoint)
+
+
+@pytest.fixture
+def measured(record_property: Callable[[str, object], None]) -> Callable[[str, object], None]:
+    """`measured(what, figure)`: a line of benchmarks/results/model_parity.json."""
+
+    def record(what: str, figure: object) -> None:
+        record_property(what, float(figure))  # pyright: ignore[reportArgumentType]
+
+    return record
 
 
 @pytest.fixture(scope="session")

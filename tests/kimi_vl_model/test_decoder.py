@@ -1,25 +1,33 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from kvl.kimi_vl_model.attention import document_buckets, packed_attention
+from kvl.kimi_vl_model.checkpoint import load_model
 from kvl.kimi_vl_model.configuration import KimiVLConfig
 from kvl.kimi_vl_model.modeling import KimiVLForConditionalGeneration
 from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
 
+Measured = Callable[[str, object], None]
+
 
 def plain_decoder(
-    checkpoint: Path, model: KimiVLForConditionalGeneration, attention: str
+    checkpoint: Path,
+    model: KimiVLForConditionalGeneration,
+    attention: str = "sdpa",
+    experts: str = "grouped_mm",
 ) -> DeepseekV3ForCausalLM:
+    """transformers' own decoder with the weights, dtypes and buffers of the model's."""
     settings = json.loads((checkpoint / "config.json").read_text())["text_config"]
     config = DeepseekV3Config(**settings, num_mtp_layers=0)
     config._attn_implementation = attention
-    config._experts_implementation = "eager"
+    config._experts_implementation = experts
     plain = DeepseekV3ForCausalLM(config).eval()
-    plain.load_state_dict(model.language_model.state_dict())
+    plain.load_state_dict(model.language_model.state_dict(), assign=True)
     return plain
 
 
@@ -29,21 +37,33 @@ def text_ids(model: KimiVLForConditionalGeneration, *shape: int, seed: int = 0) 
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("attention", ["eager", "sdpa"])
-def test_text_path_equals_plain_deepseek_v3(
-    checkpoint: Path, model: KimiVLForConditionalGeneration, attention: str
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+def test_text_path_equals_plain_deepseek_v3_exactly(
+    checkpoint: Path, dtype: torch.dtype, measured: Measured
 ) -> None:
-    plain = plain_decoder(checkpoint, model, attention)
+    model = load_model(checkpoint, dtype)
     ids = text_ids(model, 2, 70)
-    expected = plain(ids, use_cache=False).logits
+    expected = plain_decoder(checkpoint, model)(ids, use_cache=False).logits
+    assert expected.dtype == dtype
     assert expected.std() > 0.3
+    measured("largest logit difference", (model(ids).logits - expected).abs().max())
+    assert model(ids).logits.equal(expected)
+
+
+@torch.no_grad()
+def test_text_path_equals_the_eager_decoder(
+    checkpoint: Path, model: KimiVLForConditionalGeneration, measured: Measured
+) -> None:
+    ids = text_ids(model, 2, 70)
+    expected = plain_decoder(checkpoint, model, "eager", "eager")(ids, use_cache=False).logits
+    measured("largest logit difference", (model(ids).logits - expected).abs().max())
     torch.testing.assert_close(model(ids).logits, expected, atol=1e-5, rtol=0)
 
 
 def test_text_path_has_the_gradient_of_plain_deepseek_v3(
     checkpoint: Path, model: KimiVLForConditionalGeneration
 ) -> None:
-    plain = plain_decoder(checkpoint, model, "sdpa")
+    plain = plain_decoder(checkpoint, model)
     ids = text_ids(model, 1, 60)
     names = [
         "model.layers.0.self_attn.kv_b_proj.weight",
@@ -81,7 +101,11 @@ def documents(
 
 
 @torch.no_grad()
-def test_packed_documents_equal_separate_ones(model: KimiVLForConditionalGeneration) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+def test_packed_documents_equal_separate_ones(
+    checkpoint: Path, dtype: torch.dtype, measured: Measured
+) -> None:
+    model = load_model(checkpoint, dtype)
     made = documents(model)
     grids = [grid for _, own in made for grid in own]
     generator = torch.Generator().manual_seed(9)
@@ -97,7 +121,12 @@ def test_packed_documents_equal_separate_ones(model: KimiVLForConditionalGenerat
             separate.append(model(ids[None], None, patches, torch.tensor(own)).logits[0])
         else:
             separate.append(model(ids[None]).logits[0])
-    torch.testing.assert_close(together, torch.cat(separate), atol=1e-5, rtol=0)
+    difference = (together - torch.cat(separate)).float().abs()
+    measured("largest logit difference", difference.max())
+    if dtype == torch.float32:
+        assert difference.max() <= 1e-5
+    # In bf16 another shape may round another way, and a router's tie fall the other way.
+    assert difference.mean() < 2e-3
     # The positions are what isolates: as one document the same ids give other logits.
     joined = model(packed_ids, None, pixels, torch.tensor(grids)).logits[0]
     assert (joined - together)[-3:].abs().max() > 1e-2

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -9,6 +11,8 @@ from kvl.kimi_vl_model.configuration import MoonViTConfig
 from kvl.kimi_vl_model.vision import MoonViT, PositionTable, rope_angles, rotate
 from transformers.models.kimi_k25.configuration_kimi_k25 import Kimi_K25VisionConfig
 from transformers.models.kimi_k25.modeling_kimi_k25 import Kimi_K25VisionModel
+
+Measured = Callable[[str, object], None]
 
 HEAD_DIM, HEADS, TABLE = 72, 2, 16
 
@@ -192,12 +196,35 @@ def oracle(tower: MoonViT) -> Kimi_K25VisionModel:
 
 @torch.no_grad()
 @pytest.mark.parametrize(
-    "grids", [[(2, 2)], [(16, 16)], [(4, 10), (12, 6)], [(20, 2), (2, 18), (6, 6), (6, 6)]]
+    "grids",
+    [[(2, 2)], [(16, 16)], [(4, 10), (12, 6)], [(20, 2), (2, 18), (6, 6), (6, 6)]],
+    ids=["2x2", "16x16", "two", "four"],
 )
 def test_tower_equals_transformers_up_to_a_channel_permutation(
-    tower: MoonViT, oracle: Kimi_K25VisionModel, grids: list[tuple[int, int]]
+    tower: MoonViT, oracle: Kimi_K25VisionModel, grids: list[tuple[int, int]], measured: Measured
 ) -> None:
     values, hws = pixels(grids)
     expected = oracle(values, F.pad(hws, (1, 0), value=1)).pooler_output
     assert expected.abs().max() > 1
-    torch.testing.assert_close(tower(values, hws), expected, atol=5e-5, rtol=0)
+    actual = tower(values, hws)
+    measured("largest feature difference", (actual - expected).abs().max())
+    torch.testing.assert_close(actual, expected, atol=5e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_bf16_tower_is_as_close_to_fp32_as_transformers_is(
+    tower: MoonViT, oracle: Kimi_K25VisionModel, measured: Measured
+) -> None:
+    values, hws = pixels([(16, 16), (20, 2), (2, 18), (6, 6)])
+    exact = tower(values, hws)
+    low, low_oracle = copy.deepcopy(tower).bfloat16(), copy.deepcopy(oracle).bfloat16()
+    for name, buffer in oracle.named_buffers():  # rotary tables stay fp32, as from_pretrained does
+        module, _, leaf = name.rpartition(".")
+        setattr(low_oracle.get_submodule(module), leaf, buffer)
+    actual = low(values.bfloat16(), hws)
+    expected = low_oracle(values.bfloat16(), F.pad(hws, (1, 0), value=1)).pooler_output
+    assert actual.dtype == expected.dtype == torch.bfloat16
+    measured("largest feature difference", (actual - expected).abs().max())
+    torch.testing.assert_close(actual, expected, atol=0.05, rtol=0)
+    own_error = (actual - exact).abs().mean()
+    assert own_error <= 1.1 * (expected - exact).abs().mean()

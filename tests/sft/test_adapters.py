@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,10 @@ def test_only_adapters_train_and_start_as_no_change(checkpoint: Path, routed: bo
 @torch.no_grad()
 @pytest.mark.parametrize("routed", [False, True], ids=["dense", "routed experts too"])
 def test_saved_adapter_and_merged_export_equal_the_adapter_model(
-    checkpoint: Path, tmp_path: Path, routed: bool
+    checkpoint: Path,
+    tmp_path: Path,
+    routed: bool,
+    record_property: Callable[[str, object], None],
 ) -> None:
     adapted, ids = excited(checkpoint, routed), torch.arange(40)[None]
     expected = base(adapted)(ids).logits
@@ -75,4 +79,5 @@ def test_saved_adapter_and_merged_export_equal_the_adapter_model(
     merged = merge_adapters(adapted)
     export_checkpoint(persistent_state(merged), checkpoint, tmp_path / "merged")
     logits = load_model(tmp_path / "merged")(ids).logits
+    record_property("largest logit difference", float((logits - expected).abs().max()))
     torch.testing.assert_close(logits, expected, atol=1e-5, rtol=0)
