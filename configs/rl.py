@@ -85,7 +85,7 @@ class RewardConfig(StrictModel):
         default="sum", description="gated: only correct responses get more than their accuracy"
     )
     grader_workers: PositiveInt = 1
-    grader_timeout_seconds: PositiveFloat = 3.0
+    grader_timeout_seconds: PositiveFloat = 2.0
 
 
 class ObjectiveConfig(StrictModel):

@@ -1,7 +1,7 @@
 """The rewards that come with the project: accuracy, length control, format, repetition.
 
-Each has a strict `Config` and `grade(batch)`, which gives every sample of one problem a value before
-weighting. Plugins have the same shape (docs/rewards.md).
+Each has a strict `Config` and `grade(batch)`, which gives every sample of one problem a value
+before weighting. Plugins have the same shape (docs/rewards.md).
 """
 
 from __future__ import annotations

@@ -14,44 +14,58 @@ from ..problems.types import CHOICE_LETTERS
 from .choice import named_letter
 from .commitments import Commitment
 from .extraction import NoAnswer
-from .free_form import commitments, concluding_sentences, is_cut_off
+from .free_form import (
+    MAX_COMMITTED_CHARACTERS,
+    commitments,
+    concluding_sentences,
+    is_cut_off,
+)
 from .normalization import narrow
 from .option_text import options_in_text
 
 _DRESSING = re.compile(
     r"[*_`$\s]|\\[(\[]|\\(?:text|textbf|mathbf|mathrm|textrm|rm|bf)\b\s*|[{}\"'“”‘’]|\\ |\\[,;:]|~"
 )
+_NOUN = r"(?:option|choice|answer|statement|figure|image|picture|diagram|graph|选项)"
+_NOT_A_WORD = r"(?![A-Za-z'’])"
 _OPENING = re.compile(
-    r"""
-    (?:the\s+)?(?:(?:option|choice|answer|statement|figure|image|picture|diagram)s?\s*(?:letter\s*)?[:\s]\s*)?(?:选项|选)?
+    rf"""
+    (?:the\s+)? (?:{_NOUN}s?\s*(?:letter\s*)?[:\s]?\s*)? (?:选)?
     (?: [(\[]\s*(?P<wrapped>[A-Ja-j])\s*[)\]]
-      | (?P<bare>[A-J])(?=\s*(?:[).:,;、|。\]]|-+\s|–\s|$|\()|\s(?:is|was|are|will|would|has|because|since)\s)
+      | (?P<bare>[A-J])(?=\s*(?:[).:,;、|。\]]|-+\s|–\s|$|\())
+      | (?P<subject>[A-J])(?=\s(?:is|was|are|will|would|has|because|since)\s)
       | (?P<small>[a-j])(?=\s*(?:[).]\s|$|\n))
       | (?P<spaced>[B-HJ])(?=\s) )
     """,
     re.VERBOSE | re.IGNORECASE,
 )
 _ANOTHER = re.compile(
-    r"^\s*[).\]:]*\s*(?:,|/|&|\+|;|、|或|和|与|及|\bor\b|\band\b|\bas well as\b|,\s*(?:or|and)\b)\s*"
-    r"(?:option|choice|answer|选项)?\s*[(\[]?\s*([A-J])(?![A-Za-z'’])"
-)
-_STATED = re.compile(
-    r"""
-    (?:option|choice|answer|statement|figure|image|picture|diagram|graph|part|选项)s?\s*\(?(?P<o>[A-J])\)?(?![A-Za-z'’])
-        (?=[^.\n]{0,60}?(?:\b(?:is|are|correct|right|best|true)\b|正确|符合))
-    | [(\[](?P<p>[A-J])[)\]](?=[^.\n]{0,80}?\bis\s+(?:the\s+)?(?:correct|right|best|answer|true|most\s+likely))
-    | \b(?:correspond|match|lead|point|belong|refer|equal|agree)\w*\s+(?:to|with)\s+(?:the\s+)?(?:option|choice|answer)?\s*[(\[]?(?P<c>[A-J])(?![A-Za-z'’])[)\]]?
-    | \b(?:choose|select|pick|choosing|go\s+with|answer)\s+(?:is\s+)?(?:option|choice|answer)?\s*[(\[]?(?P<d>[A-J])(?![A-Za-z'’])[)\]]?
-    | \b(?:is|are|be|was|=|therefore|thus|hence|so)[,:]?\s*(?:option\s+|choice\s+)?[(\[](?P<e>[A-J])[)\]]
-    | (?P<f>[A-J])\s*(?:选项)?(?:是)?(?:正确|符合)
+    rf"""
+    \s*[).\]:]*\s*
+    (?: ,\s*(?:or|and)\b | ,|/|&|\+|;|、|或|和|与|及
+      | \b(?:or|and|as\ well\ as)(?:\s+(?:also|even|maybe|perhaps|possibly))?\b )
+    \s*{_NOUN}?\s*[(\[]?\s*(?P<letter>[A-J]){_NOT_A_WORD}
     """,
     re.VERBOSE,
 )
+_RIGHT = r"(?:correct|right|best|true|answer|most\s+likely)"
+_STATEMENTS = (
+    rf"{_NOUN}s?\s*\(?([A-J])\)?{_NOT_A_WORD}(?=[^.\n]{{0,60}}?(?:\b(?:is|are|{_RIGHT})\b|正确|符合))",
+    rf"[(\[]([A-J])[)\]](?=[^.\n]{{0,80}}?\bis\s+(?:the\s+)?{_RIGHT})",
+    r"\b(?:correspond|match|lead|point|belong|refer|equal|agree)\w*\s+(?:to|with)\s+(?:the\s+)?"
+    rf"{_NOUN}?\s*[(\[]?([A-J]){_NOT_A_WORD}[)\]]?",
+    r"\b(?:choose|select|pick|choosing|go\s+with|answer)\s+(?:is\s+)?"
+    rf"{_NOUN}?\s*[(\[]?([A-J]){_NOT_A_WORD}[)\]]?",
+    rf"\b(?:is|are|be|was|therefore|thus|hence|so|=)[,:]?\s*{_NOUN}?\s*[(\[]([A-J])[)\]]",
+    r"([A-J])\s*(?:选项)?是?(?:正确|符合)",
+)
+_STATED = re.compile("|".join(_STATEMENTS))
 _NEGATED = re.compile(
-    r"\b(?:not|incorrect|wrong|false|isn't|aren't|neither|eliminate)\b|不|错", re.I
+    r"\b(?:not|incorrect|wrong|false|isn't|aren't|neither|eliminate)\b|不|错", re.IGNORECASE
 )
 _PARENTHESISED = re.compile(r"[(\[]\s*([A-J])\s*[)\]]")
 _LISTED = re.compile(r"(?:^|\n|\s)[(\[]?([A-J])[)\].:]\s*\S")
+_SHOWN_CHARACTERS = 40
 
 
 def chosen_option(text: str, options: Sequence[str]) -> Commitment:
@@ -60,106 +74,109 @@ def chosen_option(text: str, options: Sequence[str]) -> Commitment:
     Raises `NoAnswer` if the response chooses nothing or several options.
     """
     text = narrow(text)
-    for commitment in reversed(commitments(text)):
-        letter = letter_of(commitment.text, options)
+    latest = {commitment.text: commitment for commitment in commitments(text)}
+    for commitment in reversed(latest.values()):
+        if len(commitment.text) > MAX_COMMITTED_CHARACTERS:
+            raise NoAnswer("answer too long")
+        letter = _committed_letter(commitment.text, options)
         if letter is None and commitment.kind == "box":
             letter = _letter_beside(text, commitment)
         if letter is not None:
             return Commitment(letter, commitment.start, commitment.end, commitment.kind)
-        if commitment.kind in ("tag", "box") and _says_something_else(commitment.text, options):
+        if options and commitment.text and commitment.kind != "phrase":
             raise NoAnswer("the committed answer is none of the options")
-    return _uncommitted(text, options)
+    return (
+        _opening_letter(text, options) or _stated_letter(text, options) or _concluded(text, options)
+    )
 
 
-def letter_of(text: str, options: Sequence[str]) -> str | None:
+def _committed_letter(text: str, options: Sequence[str]) -> str | None:
     """The option that a committed text names. Raises `NoAnswer` if it names several."""
-    plain = _undress(text)
-    match = _OPENING.match(plain)
-    if match and (letter := _letter(match, plain)):
-        rest = plain[match.end() :]
-        if letter in CHOICE_LETTERS[: len(options) or None]:
-            if other := _ANOTHER.match(rest):
-                if other[1] != letter:
-                    raise NoAnswer("several options")
-            if _lists_options(rest, letter):
-                raise NoAnswer("a copied list of options")
-            return letter
+    undressed = _undress(text)
+    match = _OPENING.match(undressed)
+    if match and (letter := _letter(match, options)):
+        _refuse_several(undressed[match.end() :], letter)
+        return letter
     if letter := named_letter(text, options):
         return letter
     found = options_in_text(text, options)
     return found[0] if len(found) == 1 else None
 
 
-def _letter(match: re.Match[str], text: str) -> str | None:
-    if match["spaced"] or match["bare"]:
-        letter = match["spaced"] or match["bare"]
-        return letter if letter.isupper() else None
-    return (match["wrapped"] or match["small"]).upper()
+def _letter(match: re.Match[str], options: Sequence[str]) -> str | None:
+    """The letter of an `_OPENING`, unless there is no such option or it is a word ("a cat")."""
+    letter = match["spaced"] or match["bare"] or match["subject"]
+    if letter is None:
+        letter = (match["wrapped"] or match["small"]).upper()
+    return letter if letter in _letters(options) else None
+
+
+def _letters(options: Sequence[str]) -> str:
+    return CHOICE_LETTERS[: len(options) or None]
+
+
+def _refuse_several(rest: str, letter: str) -> None:
+    """Raises `NoAnswer` if the text after a letter joins another one, or lists the options."""
+    if (other := _ANOTHER.match(rest)) and other["letter"] != letter:
+        raise NoAnswer("several options")
+    others = {match[1] for match in _LISTED.finditer(rest)} - {letter}
+    if len(others) >= 2 and chr(ord(letter) + 1) in others:
+        raise NoAnswer("a copied list of options")
 
 
 def _undress(text: str) -> str:
     """Without fonts, bold and quotes; single spaces stay, since "A cat" is not "Acat"."""
     text = re.sub(r"\\(?:boxed|fbox)\b", " ", text)
-    text = _DRESSING.sub(" ", text)
-    return re.sub(r"\s+", " ", text).strip()
+    return re.sub(r"\s+", " ", _DRESSING.sub(" ", text)).strip()
 
 
 def _letter_beside(text: str, box: Commitment) -> str | None:
     r"""The letter just before a box: "(C) \boxed{12}"."""
-    before = _undress(text[max(0, box.start - 60) : box.start])
-    match = re.search(r"[(\[]([A-J])[)\]]\s*$", before)
+    match = re.search(r"[(\[]([A-J])[)\]]\s*$", _undress(text[max(0, box.start - 60) : box.start]))
     return match[1] if match else None
 
 
-def _says_something_else(text: str, options: Sequence[str]) -> bool:
-    return bool(text) and bool(options) and len(text) < 200
-
-
-def _lists_options(rest: str, letter: str) -> bool:
-    """Whether the text after a letter goes on with further lettered options."""
-    others = {match[1] for match in _LISTED.finditer(rest)} - {letter}
-    following = chr(ord(letter) + 1)
-    return len(others) >= 2 and following in others
-
-
-def _uncommitted(text: str, options: Sequence[str]) -> Commitment:
+def _opening_letter(text: str, options: Sequence[str]) -> Commitment | None:
     stripped = text.lstrip()
-    lead = len(text) - len(stripped)
+    start = len(text) - len(stripped)
     first_line = stripped.partition("\n")[0]
-    if len(first_line) < 6 and (letter := named_letter(first_line)):
-        return Commitment(letter, lead, lead + len(first_line), "phrase")
-    plain = _undress(stripped)
-    match = _OPENING.match(plain)
-    if match and not (match["spaced"] and len(plain) > 2) and (letter := _letter(match, plain)):
-        if letter in CHOICE_LETTERS[: len(options) or None]:
-            rest = plain[match.end() :]
-            if _ANOTHER.match(rest):
-                raise NoAnswer("several options")
-            if not _lists_options(rest, letter):
-                return Commitment(letter, lead, lead + min(len(stripped), 40), "phrase")
-            raise NoAnswer("a copied list of options")
-    stated = [match for match in _STATED.finditer(text)]
-    stated = [m for m in stated if not _NEGATED.search(text[max(0, m.start() - 25) : m.end() + 40])]
-    if stated:
-        last = stated[-1]
-        letter = next(group for group in last.groups() if group)
-        if letter in CHOICE_LETTERS[: len(options) or None]:
-            if (other := _ANOTHER.match(text[last.end() :])) and other[1] != letter:
-                raise NoAnswer("several options")
-            return Commitment(letter, last.start(), last.end(), "phrase")
+    shown = start + min(len(first_line), _SHOWN_CHARACTERS)
+    if len(first_line) < 6 and (letter := named_letter(first_line)) in tuple(_letters(options)):
+        return Commitment(letter or "", start, shown, "phrase")
+    undressed = _undress(stripped)
+    match = _OPENING.match(undressed)
+    if match is None or (match["spaced"] and len(undressed) > 2):
+        return None
+    letter = _letter(match, options)
+    if letter is None:
+        return None
+    _refuse_several(undressed[match.end() :], letter)
+    return Commitment(letter, start, shown, "phrase")
+
+
+def _stated_letter(text: str, options: Sequence[str]) -> Commitment | None:
+    """The last statement such as "option (C) is correct" or "so we choose B"."""
+    for match in reversed(list(_STATED.finditer(text))):
+        if _NEGATED.search(text, max(0, match.start() - 25), match.end() + 40):
+            continue
+        letter = next(group for group in match.groups() if group)
+        if letter not in _letters(options):
+            return None
+        if (other := _ANOTHER.match(text, match.end())) and other["letter"] != letter:
+            raise NoAnswer("several options")
+        return Commitment(letter, match.start(), match.end(), "phrase")
+    return None
+
+
+def _concluded(text: str, options: Sequence[str]) -> Commitment:
+    """The one option that a concluding sentence names by letter in brackets or by its text."""
     if is_cut_off(text):
         raise NoAnswer("cut off")
     for offset, sentence in concluding_sentences(text):
-        letters = set(_PARENTHESISED.findall(sentence)) & set(
-            CHOICE_LETTERS[: len(options) or None]
-        )
-        if len(letters) == 1:
-            return Commitment(letters.pop(), offset, offset + len(sentence), "phrase")
-        if len(letters) > 1:
-            raise NoAnswer("several options")
-        found = options_in_text(sentence, options)
-        if len(found) == 1:
-            return Commitment(found[0], offset, offset + len(sentence), "phrase")
+        found = sorted(set(_PARENTHESISED.findall(sentence)) & set(_letters(options)))
+        found = found or options_in_text(sentence, options)
         if len(found) > 1:
             raise NoAnswer("several options")
+        if found:
+            return Commitment(found[0], offset, offset + len(sentence), "phrase")
     raise NoAnswer("no option is chosen")

@@ -1,4 +1,4 @@
-r"""Where a text commits to an answer: `\boxed{X}`, "the answer is X", "答案是X", `<answer>X</answer>`.
+r"""Where a text commits to an answer: `\boxed{X}`, "the answer is X", 答案是X, `<answer>X`.
 
 Both grading policies start from these; they differ in what they make of several, or of none.
 """
@@ -22,9 +22,10 @@ _PHRASE = re.compile(
       (?: \s+(?:is|are|was|would\s+be|should\s+be|must\s+be|will\s+be)\b | [*_]{0,2}\s*[:=] )
     | (?:\bthe\s+)? \b(?:correct|right|best)\s+(?:option|choice|statement) (?:\s+letter)?
       (?:\s+for\s+[^.:\n]{1,80}?)? (?: \s+(?:is|would\s+be)\b(?!\s+that\b) | [*_]{0,2}\s*: )
-    | (?:最终|正确|最后|所以|因此)?(?:的)?(?:答案|选项)\s*(?:应该是|应该为|应该选|应是|应为|应选|就是|是|为|选|[::=])
+    | (?:最终|正确|最后|所以|因此)?(?:的)?(?:答案|选项)\s*
+      (?:应该是|应该为|应该选|应是|应为|应选|就是|是|为|选|[:=])
     | 【\s*(?:最终|正确)?答案\s*】
-    | (?:故|因此|所以|应|本题|综上)[,，]?\s*选(?:择)?(?:项)?\s*[::]?(?=\s*[(\[]?[A-J])
+    | (?:故|因此|所以|应|本题|综上)[,，]?\s*选(?:择)?(?:项)?\s*:?(?=\s*[(\[]?[A-J])
     | (?:答え|解答)は\s*
     | ^\s*\#{4}(?=\s)
     """,

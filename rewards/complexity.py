@@ -16,10 +16,12 @@ MAX_NUMBER_DIGITS = 60
 MAX_EXPONENT_DIGITS = 4
 # Exponents may multiply, as in ((9^a)^b)^c; 3^{1008}/3^{1009} has to pass.
 MAX_EXPONENT_PRODUCT = 10**7
+MAX_NUMBERS = 40
 MAX_COUNTING_DIGITS = 3  # 170! is fine, 99999! is not; the same for binomials
 
 _EXPENSIVE = re.compile(r"\\(?:sum|prod|i{0,3}nt|oint|lim|bigcup|bigcap|coprod)(?![A-Za-z])")
 _NUMERIC_EXPONENT = re.compile(r"\^\{?-?(\d+)")
+_POWER_OF_POWER = re.compile(r"\^\{?\d{2,}[^()]*\)\^\{?\d{2,}")
 _SMALL_FACTORIAL = re.compile(rf"(?<!\d)(?:\d{{1,{MAX_COUNTING_DIGITS}}}|[A-Za-z])!(?!!)")
 _LARGE_BINOMIAL = re.compile(rf"\\[dt]?binom.*(?:\^|\d{{{MAX_COUNTING_DIGITS + 1},}})")
 
@@ -35,6 +37,10 @@ def refusal(text: str) -> str | None:
         return "too complex: huge number"
     if _has_tower(text):
         return "too complex: power tower"
+    if len(re.findall(r"\d+", text)) > MAX_NUMBERS:
+        return "too complex: many terms"
+    if _POWER_OF_POWER.search(text):
+        return "too complex: power of a power"
     exponents = _NUMERIC_EXPONENT.findall(text)
     if any(len(digits) > MAX_EXPONENT_DIGITS for digits in exponents):
         return "too complex: huge exponent"

@@ -35,7 +35,9 @@ def compare(
 ) -> bool | MathJob:
     """Whether the prediction equals the gold answer, or the job that would tell.
 
-    `lenient` (policy eval) lets a percent sign be left out or added. Raises `NoAnswer` if the prediction is too complex to be evaluated.
+    `lenient` (policy eval) lets a percent sign be left out or added, takes one left-hand side off,
+    and reads a ratio as a fraction; `precision` is the number of decimals that are compared.
+    Raises `NoAnswer` if the prediction is too complex to be evaluated.
     """
     if comparable(prediction) == comparable(gold):
         return True

@@ -14,7 +14,8 @@ from .commitments import Commitment, boxes, holds_box, phrases, tags
 from .extraction import CLOSING, OPENING, NoAnswer
 
 # Only the beginning and the end of a response this long can hold its answer.
-MAX_SEARCHED_CHARACTERS = 20_000
+MAX_SEARCHED_CHARACTERS = 12_000
+MAX_COMMITTED_CHARACTERS = 1_000
 MAX_BARE_CHARACTERS = 80
 
 _THINKING_ENDS = (CLOSING, "</think>", "</thinking>", "</thought>")
@@ -83,12 +84,14 @@ def final_commitment(text: str, several: bool = False) -> Commitment | None:
     r"""The last commitment of a region, or None.
 
     With `several` (the gold answer has several values), the boxes of one closing sentence are one
-    answer: "\boxed{1} and \boxed{2}" is "1, 2".
+    answer: "\boxed{1} and \boxed{2}" is "1, 2". Raises `NoAnswer` if it is too long to be one.
     """
     found = commitments(text)
     if not found:
         return None
     last = found[-1]
+    if len(last.text) > MAX_COMMITTED_CHARACTERS:
+        raise NoAnswer("answer too long")
     if last.kind == "box" and several:
         return _joined_boxes(text, [one for one in found if one.kind == "box"])
     return last
@@ -117,7 +120,7 @@ def is_cut_off(text: str) -> bool:
 
 
 def sentences(text: str) -> list[tuple[int, str]]:
-    """(offset, sentence) in order, without pleasantries and code."""
+    """(offset, sentence) in order, without pleasantries, code and run-on text."""
     text = _CODE_BLOCK.sub(lambda match: " " * len(match[0]), text)
     text = _DISPLAY.sub(lambda match: match[0].replace("\n", " "), text)
     found = []
@@ -128,7 +131,9 @@ def sentences(text: str) -> list[tuple[int, str]]:
     ]:
         sentence = text[start:end]
         stripped = sentence.strip()
-        if stripped and not _NO_STATEMENT.search(stripped.lstrip("*_ ")):
+        if 0 < len(stripped) <= MAX_COMMITTED_CHARACTERS and not _NO_STATEMENT.search(
+            stripped.lstrip("*_ ")
+        ):
             found.append((start + len(sentence) - len(sentence.lstrip()), stripped))
         start = following
     return found

@@ -19,7 +19,7 @@ from .listed import compare_lists, names_several
 from .math_pool import MathJob
 from .normalization import comparable, narrow, plain
 from .number import PlainNumber, parse_number
-from .units import split_unit
+from .units import split_unit, unit_after, units_agree
 from .values import math_segments, numbers, offers_several, stated_number
 
 MAX_GOLD_CHARACTERS = 200
@@ -29,8 +29,8 @@ _DIGIT = re.compile(r"\d")
 _SPACED_LIST = re.compile(r"[-+]?\d+(?:\.\d+)?(?: [-+]?\d+(?:\.\d+)?)+")
 _REFUSES = re.compile(
     r"\b(?:sorry|cannot be (?:determined|answered|calculated)|unable to|not (?:enough|sufficient)"
-    r"|(?:impossible|not possible) to|(?:does not|doesn't) provide|cannot (?:determine|provide|answer|see)"
-    r"|can't (?:determine|provide|answer|assist|help|see)|no information)\b",
+    r"|(?:impossible|not possible) to|(?:does not|doesn't) provide|no information"
+    r"|(?:cannot|can't) (?:determine|provide|answer|assist|help|see))\b",
     re.IGNORECASE,
 )
 
@@ -41,6 +41,7 @@ class Gold:
 
     text: str
     number: PlainNumber | None
+    unit: str | None
     several: bool
     spaced: bool
 
@@ -51,10 +52,11 @@ class Gold:
             committed := final_commitment(answer, several=True)
         ):
             text = committed.text  # a worked solution, as data sets of problems have them
-        number = parse_number(split_unit(text)[0], decimal_comma=", " not in text)
+        value, unit = split_unit(text, glued=True)
+        number = parse_number(value, decimal_comma=", " not in text)
         several = number is None and names_several(text)
         spaced = _SPACED_LIST.fullmatch(text.strip()) is not None and number is None
-        return cls(text.strip(), number, several or spaced, spaced)
+        return cls(text.strip(), number, unit, several or spaced, spaced)
 
 
 def find_and_compare(
@@ -118,9 +120,11 @@ def _judge_number(
 ) -> tuple[Commitment, bool | MathJob]:
     assert gold.number is not None
     text = found.text
-    value, _ = split_unit(text)
+    value, unit = split_unit(text, glued=True)
     number = parse_number(value, decimal_comma=True)
     if number is not None:
+        if not units_agree(gold.unit, unit):
+            return found, False
         return found, gold.number.accepts(number, precision=precision, lenient=True)
     if is_value(plain(text)):
         return found, compare(gold.text, text, lenient=True, precision=precision)
@@ -137,6 +141,8 @@ def _judge_number(
     if stated is None:
         return found, False
     spelled, start, end = stated
+    if not units_agree(gold.unit, unit_after(text, end)):
+        return found, False
     result = Commitment(spelled, found.start + start, found.start + end, found.kind)
     number = parse_number(split_unit(spelled)[0], decimal_comma=True)
     if number is None:

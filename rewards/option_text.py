@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from ..problems.types import CHOICE_LETTERS
 from .normalization import narrow, plain
 from .number import parse_number
-from .units import split_unit
+from .units import split_unit, unit_after, units_agree
 from .values import main_clause, stated_number
 
 _WORDS = re.compile(r"[^\W_]+(?:['’][a-z]+)?|[^\w\s]")
@@ -48,8 +48,9 @@ _FUNCTION_WORDS = frozenset(
     ]
 )
 _REFUSAL = re.compile(
-    r"\b(?:sorry|cannot (?:be )?(?:answer|determin|assist|provid|help)\w*|can't (?:assist|help|see|view|answer|determine)"
-    r"|unable to|not (?:enough|sufficient|possible|provide|clear)|impossible to|doesn't provide|does not provide|not valid|missing)\b",
+    r"\b(?:sorry|(?:cannot|can't) (?:be )?(?:answer|determin|assist|provid|help|see|view)\w*"
+    r"|unable to|not (?:enough|sufficient|possible|provide|clear|valid)|impossible to"
+    r"|doesn't provide|missing)\b",
     re.IGNORECASE,
 )
 
@@ -108,17 +109,19 @@ def _content(text: str) -> list[str]:
 
 def _numeric(text: str, options: Sequence[str]) -> list[str]:
     """Options that are numbers, when the sentence states one number."""
-    values = [parse_number(split_unit(option)[0]) for option in options]
-    if not any(values):
+    split = [split_unit(option, glued=True) for option in options]
+    values = [(parse_number(value), unit) for value, unit in split]
+    if not any(value for value, _ in values):
         return []
     stated = stated_number(text, short=False)
-    number = parse_number(split_unit(stated[0])[0]) if stated else None
-    if number is None:
+    number = parse_number(stated[0]) if stated else None
+    if stated is None or number is None:
         return []
+    said = unit_after(text, stated[2])
     return [
         letter
-        for letter, value in zip(CHOICE_LETTERS, values, strict=False)
-        if value is not None and value.accepts(number)
+        for letter, (value, unit) in zip(CHOICE_LETTERS, values, strict=False)
+        if value is not None and value.accepts(number) and units_agree(unit, said)
     ]
 
 

@@ -80,6 +80,7 @@ _UNIT = re.compile(
     re.DOTALL,
 )
 _PART = re.compile(rf"({_PREFIX})?({_ALTERNATIVES})(?:\^?(-?[23]))?$")
+_FOLLOWING = re.compile(rf" ?((?:{_ONE})(?: ?(?:/| per ) ?(?:{_ONE}))*)(?![A-Za-z])")
 MAX_UNIT_TEXT = 300
 
 
@@ -115,6 +116,12 @@ def _canonical(unit: str) -> str:
                 _CANONICAL[match[2]] + (f"^{power}" if power else _PREFIXES.get(match[1] or "", ""))
             )
     return "".join(spelled)
+
+
+def unit_after(text: str, position: int) -> str | None:
+    """The canonical unit that follows a number ending at `position`, in running text."""
+    match = _FOLLOWING.match(plain(text[position : position + 60]))
+    return _canonical(match[1]) if match else None
 
 
 def units_agree(gold: str | None, prediction: str | None) -> bool:

@@ -8,6 +8,7 @@ the last equals sign, in bold, after the verb.
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 from .number_words import NUMBER_WORD
 
@@ -32,11 +33,13 @@ _NUMBER = re.compile(
 )
 _NOT = re.compile(r"\bnot\s+(?:a\s+)?\Z")
 _BOLD = re.compile(r"\*\*(.+?)\*\*")
+# A dollar sign before an amount ("$20 per day", "$17-$12") is no delimiter.
 _MATH = re.compile(
-    r"\\\((.+?)\\\)|\\\[(.+?)\\\]|(?<!\\)\$\$(.+?)\$\$|(?<!\\)\$(?!\d[\d,.]*\s?(?:[A-Za-z,.]|[-+]\s?\$))([^$]+?)(?<!\\)\$",
-    re.DOTALL,
+    r"""\\\((.+?)\\\) | \\\[(.+?)\\\] | (?<!\\)\$\$(.+?)\$\$
+    | (?<!\\)\$(?!\d[\d,.]*\s?(?:[A-Za-z,.]|[-+]\s?\$))([^$]+?)(?<!\\)\$""",
+    re.DOTALL | re.VERBOSE,
 )
-_EQUALS = re.compile(r"(?:=|≈|\\approx|\bequals\b|\bequal to\b)(?!.*(?:=|≈|\\approx))", re.DOTALL)
+_EQUALS = re.compile(r"=|≈|\\approx|\bequals\b|\bequal to\b")
 _STATES = re.compile(
     r"\b(?:is|are|was|were|be|by|equals?|of|has|have|had|left with|total|to|in|about|approximately"
     r"|therefore|only|remains?|became|becomes|needs?|takes?|gets?|got|makes?|made|costs?|will)\b"
@@ -44,9 +47,14 @@ _STATES = re.compile(
     re.IGNORECASE,
 )
 _HEDGE = re.compile(r"[\s$]*(?:,|\bor\b|\band\b|,\s*(?:or|and)\b|\\pm|±|或|\bto\b|-|–)[\s$]*")
+_UNSURE = re.compile(
+    r"\b(?:maybe|perhaps|possibly|either|not sure|alternatively|otherwise|could also|might also)\b"
+    r"|也许|可能",
+    re.IGNORECASE,
+)
 _SUBORDINATE = re.compile(
-    r",?\s*\b(?:because|since|(?<=,\s)as|as there|as the|which|after|if|when|where|while|given|due to|with"
-    r"|between|than|from|out of)\b",
+    r",?\s*\b(?:because|since|(?<=,\s)as|as there|as the|which|after|if|when|where|while|given"
+    r"|due to|with|between|than|from|out of)\b",
     re.IGNORECASE,
 )
 
@@ -76,15 +84,15 @@ def stated_number(text: str, short: bool) -> tuple[str, int, int] | None:
         return None
     if len({match[0] for match in found}) == 1:
         return _spanned(found[0])
-    if equals := _EQUALS.search(text):
-        after = [match for match in found if match.start() >= equals.end()]
+    if equals := list(_EQUALS.finditer(text)):
+        after = [match for match in found if match.start() >= equals[-1].end()]
         if after:
             return _spanned(after[0])
     if short:
         return _spanned(found[0])
     if bold := [m for b in _BOLD.finditer(text) for m in found if b.start() <= m.start() < b.end()]:
         return _spanned(bold[-1])
-    clause = main_clause(text)
+    clause = main_clause(text, numeric=True)
     inside = [match for match in found if clause[0] <= match.start() < clause[1]]
     if not inside:
         return _spanned(found[0])
@@ -98,17 +106,22 @@ def stated_number(text: str, short: bool) -> tuple[str, int, int] | None:
 
 
 def offers_several(text: str) -> bool:
-    """Whether a text hedges: two numbers joined by "or", a range, or a plain list of them."""
+    """Whether a text hedges: two numbers joined by "or", a range, a list, or a "maybe"."""
     found = numbers(text)
+    if len({match[0] for match in found}) > 1 and _UNSURE.search(text):
+        return True
     return any(
         _HEDGE.fullmatch(text, one.end(), other.start())
-        for one, other in zip(found, found[1:], strict=False)
+        for one, other in pairwise(found)
         if one[0] != other[0]
     )
 
 
-def main_clause(text: str) -> tuple[int, int]:
-    """(start, end) of the clause that states something, without "because …" and "than …"."""
+def main_clause(text: str, numeric: bool = False) -> tuple[int, int]:
+    """(start, end) of the clause that states something, without "because …" and "than …".
+
+    With `numeric` it must hold a number, so a first clause without one does not end it.
+    """
     start = 0
     opening = re.match(
         r"\s*(?:after|if|since|because|as|when|given|based|with|in)\b[^,]*,", text, re.IGNORECASE
@@ -116,7 +129,7 @@ def main_clause(text: str) -> tuple[int, int]:
     if opening:
         start = opening.end()
     cut = _SUBORDINATE.search(text, start + 1)
-    while cut and not numbers(text[start : cut.start()]):
+    while numeric and cut and not numbers(text[start : cut.start()]):
         cut = _SUBORDINATE.search(text, cut.end())
     return start, cut.start() if cut else len(text)
 

@@ -107,7 +107,7 @@ def grade(
         Literal["eval", "rl"], arg(help="eval: as benchmarks do; rl: strict, as in training")
     ] = "eval",
     workers: Annotated[int, arg(metavar="N", help="processes for math-verify")] = 1,
-    timeout: Annotated[float, arg(metavar="SECONDS", help="of one math-verify comparison")] = 3.0,
+    timeout: Annotated[float, arg(metavar="SECONDS", help="of one math-verify comparison")] = 2.0,
 ) -> None:
     """Grade a file of responses: rows in, the same rows with verdicts out, and a summary."""
     if workers < 1:
