@@ -7,6 +7,8 @@ import inspect
 import os
 import signal
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,6 +37,7 @@ def initialize(name: str, settings: Mapping[str, Any], paths: list[str]) -> None
     global _reward_type, _reward, _failure
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     os.dup2(2, 1)  # a plugin's prints must not mix with the command's output
     sys.path[:] = paths
     try:
@@ -42,6 +45,13 @@ def initialize(name: str, settings: Mapping[str, Any], paths: list[str]) -> None
         _reward = _reward_type.make(settings)
     except BaseException as error:
         _failure = f"cannot be loaded: {_describe(error)}"
+
+
+def _end_with_parent(parent: int) -> None:
+    """A worker that hangs in a plugin must not outlive a driver that was killed."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def grade_batch(batch: RewardBatch) -> list[float | Verdict | Crash]:
