@@ -12,6 +12,7 @@ from functools import cache, lru_cache
 from math import ceil
 from typing import Any
 
+from .numeric import equal_by_value
 from .types import Outcome
 
 MEMORY_BYTES = 4 * 2**30
@@ -85,6 +86,9 @@ def _equal(job: MathJob) -> bool:
         return False
     if job.tolerance is not None:
         return _within(golds[0], predictions[0], job.tolerance)
+    decided = equal_by_value(golds[0], predictions[0], job.precision)
+    if decided is not None:
+        return decided
     # In this order: verify is not symmetric.
     return verify(
         golds,

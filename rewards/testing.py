@@ -5,8 +5,8 @@
     def test_contract():
         check_reward("my_package.my_module:MyReward", {"max_words": 8})
 
-`check_reward` runs every check below; each raises `AssertionError` with what to change. `make_sample`
-and `make_batch` build inputs for tests of one's own.
+`check_reward` runs every check below; each raises `AssertionError` with what to change.
+`make_sample` and `make_batch` build inputs for tests of one's own.
 """
 
 from __future__ import annotations
@@ -183,9 +183,7 @@ def grade(
 
     values = asyncio.run(run())
     for value in values:
-        usable = isinstance(value, Verdict) or (
-            isinstance(value, int | float) and isfinite(value)
-        )
+        usable = isinstance(value, Verdict) or (isinstance(value, int | float) and isfinite(value))
         if not usable:
             raise AssertionError(f"{found.name}: {value!r:.80} is no finite number and no Verdict")
     return values
