@@ -33,6 +33,7 @@ def generate(
     heldout: Annotated[int, arg(help="problems to evaluate on; share no content with those")],
     families: Annotated[tuple[str, ...], arg(help="default: all")] = (),
     levels: tuple[int, ...] = (1, 2, 3, 4),
+    recheck_share: Annotated[float, arg(help="share of solutions that look again and again")] = 0.0,
     seed: int = 0,
 ) -> None:
     """Write synthetic problems with solutions: OUT/train.jsonl and OUT/heldout.jsonl."""
@@ -45,7 +46,7 @@ def generate(
         if count < 0:
             raise ConfigError(f"--{split} {count}: must not be negative")
         path = out / f"{split}.jsonl"
-        write_jsonl(problems(split, count, families or FAMILIES, levels, seed), path)
+        write_jsonl(problems(split, count, families or FAMILIES, levels, seed, recheck_share), path)
         print(f"{path}: {count} problems")
 
 

@@ -7,7 +7,7 @@ from random import Random
 from ..types import AnswerType, ImageSource
 from .drawing import FONT_SIZES, Canvas, cells_for, dark_ink, text_width
 from .family import Content, Draft
-from .writing import comma, off_by_one, write_solution
+from .writing import Solution, comma, off_by_one, write_solution
 
 
 def sample(level: int, rng: Random) -> Content:
@@ -62,7 +62,7 @@ def _undo(sign: str) -> str:
     return "-" if sign == "+" else "+"
 
 
-def _sum(content: Content, rng: Random) -> tuple[str, int, str]:
+def _sum(content: Content, rng: Random) -> tuple[str, int, Solution]:
     a, b = content
     total, low, high = a + b, min(a, b), max(a, b)
     solution = write_solution(
@@ -78,7 +78,7 @@ def _sum(content: Content, rng: Random) -> tuple[str, int, str]:
     return f"{a}+{b}", total, solution
 
 
-def _two_digits(content: Content, rng: Random) -> tuple[str, int, str]:
+def _two_digits(content: Content, rng: Random) -> tuple[str, int, Solution]:
     a, sign, b = content
     result, tens, ones = _apply(a, sign, b), a - a % 10, a % 10
     if sign == "-" and b > ones:
@@ -99,7 +99,7 @@ def _two_digits(content: Content, rng: Random) -> tuple[str, int, str]:
     return f"{a}{sign}{b}", result, solution
 
 
-def _product_first(content: Content, rng: Random) -> tuple[str, int, str]:
+def _product_first(content: Content, rng: Random) -> tuple[str, int, Solution]:
     a, b, sign, c = content
     product = a * b
     result = _apply(product, sign, c)
@@ -117,11 +117,11 @@ def _product_first(content: Content, rng: Random) -> tuple[str, int, str]:
     return f"{a}*{b}{sign}{c}", result, solution
 
 
-def _two_steps(content: Content, rng: Random) -> tuple[str, int, str]:
+def _two_steps(content: Content, rng: Random) -> tuple[str, int, Solution]:
     return (_bracket if content[0] == "bracket" else _two_products)(content, rng)
 
 
-def _bracket(content: Content, rng: Random) -> tuple[str, int, str]:
+def _bracket(content: Content, rng: Random) -> tuple[str, int, Solution]:
     _, a, sign, b, c = content
     inner = _apply(a, sign, b)
     result = inner * c
@@ -138,7 +138,7 @@ def _bracket(content: Content, rng: Random) -> tuple[str, int, str]:
     return f"({a}{sign}{b})*{c}", result, solution
 
 
-def _two_products(content: Content, rng: Random) -> tuple[str, int, str]:
+def _two_products(content: Content, rng: Random) -> tuple[str, int, Solution]:
     _, a, b, sign, c, d = content
     left, right = a * b, c * d
     result = _apply(left, sign, right)

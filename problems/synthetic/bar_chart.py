@@ -7,7 +7,7 @@ from random import Random
 from ..types import AnswerType, ImageSource
 from .drawing import COLOURS, FONT_SIZES, Canvas, dark_ink, shade
 from .family import Content, Draft
-from .writing import comma, off_by_one, running_sum, write_solution
+from .writing import Solution, comma, off_by_one, running_sum, write_solution
 
 _LETTERS = "ABCD"
 _TOP = {1: 5, 2: 6, 3: 6, 4: 6}
@@ -83,7 +83,7 @@ def _readings(values: tuple[int, ...]) -> str:
 
 def _one_value(
     values: tuple[int, ...], asked: tuple[int, ...], scale: int, rng: Random
-) -> tuple[str, int, str]:
+) -> tuple[str, int, Solution]:
     bar = asked[0]
     letter, value, top = _LETTERS[bar], values[bar], _TOP[1]
     neighbour = (bar + 1) % 3
@@ -104,7 +104,7 @@ def _one_value(
 
 def _difference(
     values: tuple[int, ...], asked: tuple[int, ...], scale: int, rng: Random
-) -> tuple[str, int, str]:
+) -> tuple[str, int, Solution]:
     more, less = asked
     high, low = values[more], values[less]
     result = high - low
@@ -123,7 +123,7 @@ def _difference(
 
 def _total(
     values: tuple[int, ...], asked: tuple[int, ...], scale: int, rng: Random
-) -> tuple[str, int, str]:
+) -> tuple[str, int, Solution]:
     a, b, c, d = values
     total = sum(values)
     solution = write_solution(
@@ -142,7 +142,7 @@ def _total(
 
 def _scaled(
     values: tuple[int, ...], asked: tuple[int, ...], scale: int, rng: Random
-) -> tuple[str, int, str]:
+) -> tuple[str, int, Solution]:
     letters = [_LETTERS[bar] for bar in asked]
     a, b, c, d = (values[bar] for bar in asked)
     steps = a + b - c - d

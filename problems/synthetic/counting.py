@@ -8,7 +8,7 @@ from random import Random
 from ..types import AnswerType
 from .drawing import COLOURS, SHAPES, Canvas
 from .family import Content, Draft
-from .writing import comma, off_by_one, running_sum, write_solution
+from .writing import Solution, comma, off_by_one, running_sum, write_solution
 
 _GRIDS = {1: (3, 2), 2: (4, 2), 3: (4, 3), 4: (4, 3)}
 
@@ -73,7 +73,7 @@ def _by(items: tuple[Item, ...], count: int, line_of: Callable[[int], int]) -> l
 
 def _counted(
     items: tuple[Item, ...], asked: tuple[str, ...], level: int, rng: Random
-) -> tuple[str, int, str]:
+) -> tuple[str, int, Solution]:
     columns, rows = _GRIDS[level]
     if level == 1:
         wanted, name = items, f"{items[0][1]}s"
@@ -95,13 +95,16 @@ def _counted(
         slip=f"{off_by_one(total, rng)} {name}",
         other_way=f"count one by one: {comma(range(1, total + 1))}",
         answer=str(total),
+        recheck=comma(
+            [f"{n} in row {cell // columns + 1}" for n, (cell, *_) in enumerate(wanted, 1)]
+        ),
     )
     return f"How many {name}?", total, solution
 
 
 def _combined(
     items: tuple[Item, ...], asked: tuple[str, ...], level: int, rng: Random
-) -> tuple[str, int, str]:
+) -> tuple[str, int, Solution]:
     """All of one shape, less (or plus twice) those of another shape and one colour."""
     op, shape, colour, other_shape = asked
     columns, rows = _GRIDS[level]

@@ -7,6 +7,7 @@ from random import Random
 from typing import Any, Protocol
 
 from ..types import AnswerType, ImageSource
+from .writing import Solution
 
 # What a problem means, without its looks: numbers, strings and tuples of them. The split is
 # decided on this alone, so two problems with equal content never sit on different sides.
@@ -23,7 +24,7 @@ class Draft:
     answer: str
     answer_type: AnswerType
     images: tuple[ImageSource, ...]
-    solution: str
+    solution: Solution
     options: tuple[str, ...] = ()
 
 

@@ -8,7 +8,7 @@ from random import Random
 from ..types import CHOICE_LETTERS, AnswerType
 from .drawing import COLOURS, FONT_SIZES, SHAPES, Canvas, dark_ink
 from .family import Content, Draft
-from .writing import comma, write_solution
+from .writing import Solution, comma, write_solution
 
 Look = tuple[str, str]
 """(colour, shape), as it is said."""
@@ -60,7 +60,11 @@ def _letters_except(letter: str, count: int) -> str:
 
 
 def _draft(
-    question: str, options: tuple[str, ...], letter: str, images: Sequence[Canvas], solution: str
+    question: str,
+    options: tuple[str, ...],
+    letter: str,
+    images: Sequence[Canvas],
+    solution: Solution,
 ) -> Draft:
     return Draft(
         question=f"{question}\n<image1>",

@@ -29,13 +29,22 @@ _HELDOUT_BUCKETS, _BUCKETS = 4, 16
 
 
 def generate(
-    split: Split, count: int, families: Sequence[str], levels: Sequence[int], seed: int
+    split: Split,
+    count: int,
+    families: Sequence[str],
+    levels: Sequence[int],
+    seed: int,
+    recheck_share: float = 0.0,
 ) -> Iterator[Problem]:
     """Yield `count` problems, taking turns through families (fastest) and levels.
 
     Problem number i depends on the split, the seed, i and its family and level, never on
-    `count`. Small levels repeat a content with another drawing; train and heldout never share
-    one. Raises `ProblemError` for an unknown split, family or level or a negative count.
+    `count`. A `recheck_share` of the solutions goes over everything once more: overthinking,
+    for reinforcement learning to weigh against a token budget. Small levels repeat a content
+    with another drawing; train and heldout never share one.
+
+    Raises `ProblemError` for an unknown split, family or level, a negative count or a share
+    outside [0, 1].
     """
     if split not in get_args(Split):
         raise ProblemError(f"split {split!r}: choose one of {comma(get_args(Split))}")
@@ -46,8 +55,13 @@ def generate(
         if unknown or not given:
             what = repr(unknown[0]) if unknown else "none given"
             raise ProblemError(f"{name} {what}: choose from {comma(known)}")
+    if not 0 <= recheck_share <= 1:
+        raise ProblemError(f"recheck_share {recheck_share}: must lie between 0 and 1")
     turns = [(family, level) for level in levels for family in families]
-    return (_problem(split, seed, index, *turns[index % len(turns)]) for index in range(count))
+    return (
+        _problem(split, seed, index, *turns[index % len(turns)], recheck_share)
+        for index in range(count)
+    )
 
 
 def split_of(family: str, level: int, content: Content) -> Split:
@@ -57,7 +71,9 @@ def split_of(family: str, level: int, content: Content) -> Split:
     return "heldout" if bucket < _HELDOUT_BUCKETS else "train"
 
 
-def _problem(split: Split, seed: int, index: int, family: str, level: int) -> Problem:
+def _problem(
+    split: Split, seed: int, index: int, family: str, level: int, recheck_share: float
+) -> Problem:
     rng = Random(f"{split}/{seed}/{index}/{family}/{level}")
     module = _FAMILIES[family]
     content = module.sample(level, rng)
@@ -73,6 +89,6 @@ def _problem(split: Split, seed: int, index: int, family: str, level: int) -> Pr
         options=draft.options,
         family=family,
         level=level,
-        solution=draft.solution,
+        solution=draft.solution.text(rechecked=rng.random() < recheck_share),
         source="synthetic",
     )

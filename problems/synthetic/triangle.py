@@ -8,7 +8,7 @@ from random import Random
 from ..types import AnswerType, ImageSource
 from .drawing import FONT_SIZES, Canvas, dark_ink, text_width
 from .family import Content, Draft
-from .writing import off_by_one, write_solution
+from .writing import Solution, off_by_one, write_solution
 
 # Corners: 0 left, 1 right, 2 top.
 
@@ -93,7 +93,7 @@ def _mark(
     canvas.pen.line(stroke, fill=ink, width=2)
 
 
-def _third_angle(content: Content, rng: Random) -> tuple[list[str], list[int], int, str]:
+def _third_angle(content: Content, rng: Random) -> tuple[list[str], list[int], int, Solution]:
     a, b, asked = content
     result = 180 - a - b
     labels, angles = [str(a), str(b)], [a, b]
@@ -112,7 +112,7 @@ def _third_angle(content: Content, rng: Random) -> tuple[list[str], list[int], i
     return labels, angles, result, solution
 
 
-def _isosceles(content: Content, rng: Random) -> tuple[list[str], list[int], int, int, str]:
+def _isosceles(content: Content, rng: Random) -> tuple[list[str], list[int], int, int, Solution]:
     apex, known_at, known, asked = content
     if known_at == apex:
         rest = 180 - known
@@ -149,7 +149,7 @@ def _isosceles(content: Content, rng: Random) -> tuple[list[str], list[int], int
     return labels, angles, apex, result, solution
 
 
-def _unknown_x(content: Content, rng: Random) -> tuple[list[str], list[int], int, str]:
+def _unknown_x(content: Content, rng: Random) -> tuple[list[str], list[int], int, Solution]:
     k, m, c, n, turn = content
     total, rest = k + m, 180 - n - c
     x = rest // total

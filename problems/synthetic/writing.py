@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from random import Random
 
 SLIP_RATE = 0.1
@@ -11,6 +12,24 @@ OTHER_WAY_RATE = 0.2
 # One phrase a move. Variety here would be noise to reinforcement learning: every token that could
 # as well have been another one adds variance to the policy gradient and nothing to the answer.
 # A slip opens with "Try" and is taken back in the next sentence.
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """Sentences of a solution: `opening` plans and may slip, then reads, works and checks;
+    `recheck` goes over it all once more; `closing` may try another way and ends on the answer."""
+
+    opening: str
+    recheck: str
+    closing: str
+
+    def text(self, rechecked: bool = False) -> str:
+        parts = (
+            (self.opening, self.recheck, self.closing)
+            if rechecked
+            else (self.opening, self.closing)
+        )
+        return " ".join(parts)
 
 
 def write_solution(
@@ -23,20 +42,22 @@ def write_solution(
     slip: str,
     other_way: str,
     answer: str,
-) -> str:
+    recheck: str | None = None,
+) -> Solution:
     """One solution: plan and check always, reflection on a slip and exploration now and then.
 
     Every part is a clause without its full stop. `slip` is a wrong first attempt; all other
-    parts must be true.
+    parts must be true. `recheck` is a slower way; by default the same look again.
     """
-    sentences = [f"Plan: {plan}.", f"I see {look}."]
+    opening, closing = f"Plan: {plan}.", f"So {answer}."
     if rng.random() < SLIP_RATE:
-        sentences.append(f"Try {slip}. Wait, no.")
-    sentences += [f"{work}.", f"Check: {check}, right."]
+        opening += f" Try {slip}. Wait, no."
     if rng.random() < OTHER_WAY_RATE:
-        sentences.append(f"Or {other_way}.")
-    sentences.append(f"So {answer}.")
-    return " ".join(sentences)
+        closing = f"Or {other_way}. {closing}"
+    reading = f"I see {look}. {work}. Check: {check}, right."
+    return Solution(
+        f"{opening} {reading}", f"Again: {recheck or reading.removesuffix('.')}.", closing
+    )
 
 
 def running_sum(numbers: Sequence[int]) -> str:

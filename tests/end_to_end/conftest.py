@@ -211,7 +211,11 @@ def workshop(empty_workshop: Workshop) -> Workshop:
     counts = ("--train", "64", "--heldout", "8", "--families", "arithmetic", "--levels", "1")
     shop.run("kvl-sft", "generate", "problems", *counts)
     train = read_jsonl(shop.folder / "problems/train.jsonl")
-    short = [record | {"solution": f"It is {record['answer']}."} for record in train]
+    # Two lengths, so that the length reward has something to tell apart in every group.
+    short = [
+        record | {"solution": f"It is {record['answer']}." + " I am sure." * (number % 2)}
+        for number, record in enumerate(train)
+    ]
     write_jsonl(shop.folder / "problems/short.jsonl", short)
     supervised = {
         "run_dir": "sft",

@@ -153,6 +153,20 @@ def test_some_solutions_correct_a_slip_and_some_try_another_way(family: str, lev
     assert all(("Try " in solution) == bool(SLIP.search(solution)) for solution in solutions)
 
 
+def test_a_share_of_the_solutions_goes_over_everything_twice() -> None:
+    def made(share: float) -> list[Problem]:
+        return list(generate("train", 200, ["counting", "compare"], [1], 3, share))
+
+    plain, mixed, all_twice = made(0.0), made(0.6), made(1.0)
+    assert not any("Again: " in str(p.solution) for p in plain)
+    assert 80 <= sum("Again: " in str(p.solution) for p in mixed) <= 160
+    assert all("Again: " in str(p.solution) for p in all_twice)
+    for once, twice in zip(plain, all_twice, strict=True):
+        assert (once.question, once.answer) == (twice.question, twice.answer)
+        assert [i.data for i in once.images] == [i.data for i in twice.images]
+        assert len(str(twice.solution)) > len(str(once.solution))
+
+
 def test_level_one_solutions_are_short() -> None:
     for family in FAMILIES:
         words = [len(str(p.solution).split()) for p in generate("train", 60, [family], [1], seed=8)]
