@@ -36,9 +36,9 @@ RESULTS = Path(__file__).parent / "results" / "grading_throughput.json"
 CHARACTERS = 8_000
 FILLER = (
     "Let me look at the figure again. We have $AB = 12$ and $\\angle ABC = 60^\\circ$, so "
-    "by the law of cosines $AC^2 = AB^2 + BC^2 - 2 \\cdot AB \\cdot BC \\cos 60^\\circ$. Wait, is that right? "
-    "If $BC = 9$ then $AC^2 = 144 + 81 - 108 = 117$, hence $AC = 3\\sqrt{13}$. Check: the answer "
-    "must be less than $AB + BC = 21$, which holds. "
+    "by the law of cosines $AC^2 = AB^2 + BC^2 - 2 \\cdot AB \\cdot BC \\cos 60^\\circ$. Wait, is "
+    "that right? If $BC = 9$ then $AC^2 = 144 + 81 - 108 = 117$, hence $AC = 3\\sqrt{13}$. Check: "
+    "the answer must be less than $AB + BC = 21$, which holds. "
 )
 
 

@@ -26,6 +26,8 @@ _KNOWN_COMMANDS = frozenset(
         """,
     )
 )
+_INTERVAL = re.compile(r"[(\[][^()\[\]]+,[^()\[\]]+[)\]]")
+_BETWEEN = re.compile(r"^([^<>=]+?)(<|\\le)\s?[A-Za-z]\s?(<|\\le)(?![A-Za-z])\s?([^<>=]+)$")
 _LETTER = re.compile(r"[A-Za-z]")
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
 
@@ -50,6 +52,8 @@ def compare(
         return False
     if lenient:
         prediction = _exact_or_rounded(prediction, gold)
+        if _INTERVAL.fullmatch(gold):
+            prediction = _BETWEEN.sub(_interval, prediction)
     prediction = without_assignment(prediction, gold, lenient)
     if ":" in gold and "=" not in gold:
         return _compare_ratios(gold, prediction)
@@ -76,6 +80,12 @@ def _compare_values(
     if precision is None:
         return MathJob(gold, prediction, relations_as_sets=lenient)
     return MathJob(gold, prediction, precision=precision, relations_as_sets=lenient)
+
+
+def _interval(match: re.Match[str]) -> str:
+    """`1<x\\le2` as the interval (1,2]."""
+    low, first, second, high = match.groups()
+    return f"{'(' if first == '<' else '['}{low},{high}{')' if second == '<' else ']'}"
 
 
 def _exact_or_rounded(prediction: str, gold: str) -> str:

@@ -21,6 +21,10 @@ _ADJACENT_NUMBERS = re.compile(r"\d \d")
 _ASSIGNMENT = re.compile(r"^(?:[A-Za-z]|\\[a-z]+)(?:_(?:\w|\{\w+\}))?(?:=|\\in(?![A-Za-z]))")
 _LEFT_SIDE = re.compile(r"^[^=<>]{1,60}(?:=|\\approx)(?=[^=<>]+$)")
 _BETWEEN = re.compile(r"[^<>=]+(?:<|\\le)\s?[A-Za-z]\s?(?:<|\\le)(?![A-Za-z])[^<>=]+")
+_SHORT_WORDS = frozenset(
+    ["an", "as", "at", "be", "by", "he", "if", "in", "is", "it", "no", "of", "on", "or", "so", "to"]
+)
+_CHINESE = re.compile(r"[一-鿿]")
 _COMMAND = re.compile(r"\\(?:begin|end)\{[a-z]+\}|\\[A-Za-z]+")
 _WORD = re.compile(r"[^\W\d_]+")
 
@@ -34,8 +38,11 @@ def without_assignment(prediction: str, gold: str, lenient: bool = False) -> str
 
 
 def is_value(text: str) -> bool:
-    """Whether normalised text reads as mathematics alone: no word of more than two letters."""
-    return not any(len(run) > 2 for run in _WORD.findall(_COMMAND.sub(" ", text)))
+    """Whether normalised text reads as mathematics alone, without a word of any language."""
+    runs = _WORD.findall(_COMMAND.sub(" ", text))
+    return not any(
+        len(run) > 2 or run.casefold() in _SHORT_WORDS or _CHINESE.search(run) for run in runs
+    )
 
 
 def says_more(prediction: str, gold: str) -> str | None:

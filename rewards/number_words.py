@@ -51,7 +51,7 @@ _ANY = "|".join([*_UNITS, *_TENS, *_SCALES])
 # "One" alone starts many sentences that state nothing, so "no one", "one of" are left out.
 NUMBER_WORD = re.compile(
     rf"(?<![\w-])(?<!no )(?:{_SIMPLE})(?:(?:[\s-]|\sand\s)(?:{_ANY}))*(?![\w-])(?!\s+of\b)"
-    rf"|(?<![一-龥])[零一二三四五六七八九十百千万两〇]+(?=[个只条种本人元次天年支张块颗枚名]|$)",
+    rf"|(?<![第每零一二三四五六七八九十百千万两〇])[零一二三四五六七八九十百千万两〇]+(?=[个只条种本人元次天年支张块颗枚名]|$)",
     re.IGNORECASE,
 )
 

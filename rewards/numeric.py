@@ -1,9 +1,9 @@
 """Are two parsed expressions equal? Their values at a few points tell, mostly.
 
 math-verify simplifies the difference of two expressions, which takes milliseconds to seconds.
-Values to thirty digits decide nearly all pairs in a fraction of that: far apart at one point is unequal,
-equal to twenty digits at all of them is equal; anything else is left to math-verify. Runs in the
-workers of `MathPool` only.
+Values to thirty digits decide nearly all pairs in a fraction of that: far apart at one point is
+unequal, equal to twenty digits at all of them is equal; anything else is left to math-verify. Runs
+in the workers of `MathPool` only.
 """
 
 from __future__ import annotations

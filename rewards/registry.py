@@ -91,26 +91,6 @@ def plugins() -> list[EntryPoint]:
     return sorted(entry_points(group=GROUP), key=lambda point: point.name)
 
 
-def settings_error(error: ValidationError, reward: RewardType) -> str:
-    """A plugin's config error as one line that names the fields and what is known."""
-    parts = []
-    for details in error.errors():
-        field = ".".join(str(part) for part in details["loc"])
-        match details["type"]:
-            case "extra_forbidden":
-                known = ", ".join(reward.config.model_fields) or "no settings"
-                parts.append(f"unknown key {field}; {reward.name} knows {known}")
-            case "missing":
-                parts.append(f"{field} is missing; add `{field}: …`")
-            case "value_error":
-                parts.append(details["msg"].removeprefix("Value error, "))
-            case _:
-                parts.append(
-                    f"{field} {details['msg'].removeprefix('Input ')}, got {details['input']!r}"
-                )
-    return "; ".join(parts)
-
-
 def _imported(path: str) -> Any:
     module_name, _, attribute = path.partition(":")
     try:

@@ -56,6 +56,9 @@ def evaluate(
     max_response_tokens: Annotated[
         int | None, arg(metavar="N", help="default: the config's")
     ] = None,
+    policy: Annotated[
+        Literal["eval", "rl"], arg(help="eval: as benchmarks do; rl: strict, as in training")
+    ] = "eval",
     seed: int = 0,
     out: Annotated[Path | None, arg(metavar="FILE", help="write the result as JSON here")] = None,
     config: Annotated[
@@ -75,6 +78,7 @@ def evaluate(
     rollout, reward = _engine_settings(config, max_response_tokens)
 
     from ..configs.common import ProblemSource
+    from ..rewards.types import Policy
     from .evaluate import evaluate_checkpoint
 
     evaluate_checkpoint(
@@ -84,6 +88,7 @@ def evaluate(
         temperature=temperature,
         rollout=rollout,
         reward=reward,
+        policy=Policy(policy),
         seed=seed,
         out=out,
     )

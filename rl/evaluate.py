@@ -14,7 +14,7 @@ from ..configs.rl import RewardConfig, RolloutConfig
 from ..problems.loading import load_problems
 from ..problems.types import Problem, Skipped
 from ..rewards.grader import Grader
-from ..rewards.types import GradeRequest, Verdict
+from ..rewards.types import GradeRequest, Policy, Verdict
 from ..rollouts.fleet import Fleet
 from ..rollouts.types import Rollout, RolloutFailure, SamplingSettings, StopReason
 from .checkpoints import check_weights
@@ -188,15 +188,20 @@ def evaluate_checkpoint(
     temperature: float,
     rollout: RolloutConfig,
     reward: RewardConfig,
+    policy: Policy,
     seed: int,
     out: Path | None,
 ) -> dict[str, Any]:
-    """The `kvl-rl eval` command: prints a table, writes `out` (and rows beside it) if given."""
+    """The `kvl-rl eval` command: prints a table, writes `out` (and rows beside it) if given.
+
+    Training is always graded by the strict policy; a checkpoint from elsewhere may not know the
+    thinking markers, so `policy` is the caller's.
+    """
     check_weights(checkpoint)
     problems, skipped = load_problems(source)
     with (
         Fleet(checkpoint, rollout, seed=seed) as fleet,
-        Grader(reward.grader_workers, reward.grader_timeout_seconds) as grader,
+        Grader(reward.grader_workers, reward.grader_timeout_seconds, policy) as grader,
     ):
         summary, rows = evaluate(
             fleet,
@@ -208,7 +213,12 @@ def evaluate_checkpoint(
             seed=seed,
             progress=print,
         )
-    summary = {"checkpoint": str(checkpoint), "source": str(source.path), **summary}
+    summary = {
+        "checkpoint": str(checkpoint),
+        "source": str(source.path),
+        "policy": policy.value,
+        **summary,
+    }
     summary["skipped"] = [{"id": s.id, "reason": s.reason} for s in skipped]
     print_evaluation(summary, skipped)
     if out is not None:

@@ -233,8 +233,9 @@ class Tally:
             + (f", {self.bad} bad rows skipped" if self.bad else ""),
         )
         outcomes = ("correct", "incorrect", "no_answer", "invalid", "timeout")
-        for column in ("answer_type", "rows", *outcomes, "accuracy"):
-            table.add_column(column, justify="left" if column == "answer_type" else "right")
+        short = ("correct", "incorrect", "none", "invalid", "timeout")
+        for column in ("type", "rows", *short, "accuracy"):
+            table.add_column(column, justify="left" if column == "type" else "right", no_wrap=True)
         for name, counts in sorted(self._outcomes.items()):
             table.add_row(name, *_cells(counts, outcomes))
         table.add_section()

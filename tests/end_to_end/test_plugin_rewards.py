@@ -15,17 +15,22 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "answer_style"
 BROKEN = '''
 import os
 import time
+import zlib
+
+
+def lot(sample):
+    return zlib.crc32((sample.question + sample.response).encode()) % 3
 
 
 def dies(sample):
-    """Ends its process for every third length, as a segmentation fault does."""
-    if sample.tokens % 3 == 0:
+    """Ends its process for a third of the samples, as a segmentation fault does."""
+    if lot(sample) == 0:
         os._exit(11)
     return 0.0
 
 
 def hangs(sample):
-    while sample.tokens % 3 == 1:
+    while lot(sample) == 1:
         time.sleep(1)
     return 0.0
 '''
@@ -71,9 +76,7 @@ def test_the_example_package_shapes_the_rewards_of_a_run(workshop, packages, rec
         assert sample["reward"] == pytest.approx(sum(sample["parts"].values()))
 
 
-def test_plugins_that_crash_or_hang_cost_their_samples_and_not_the_run(
-    workshop, packages, records
-):
+def test_plugins_that_crash_or_hang_cost_their_samples_and_not_the_run(workshop, packages, records):
     rewards = [
         {"type": "accuracy"},
         {"type": "broken_rewards:dies", "timeout_seconds": 60},
@@ -88,6 +91,8 @@ def test_plugins_that_crash_or_hang_cost_their_samples_and_not_the_run(
     assert command.left_over() == []
     (metrics,) = records(workshop.folder / "broken/metrics.jsonl")
     assert 0 < metrics["invalid_share"] < 1
-    reasons = " ".join(line["reason"] for line in records(workshop.folder / "broken/failures.jsonl"))
+    reasons = " ".join(
+        line["reason"] for line in records(workshop.folder / "broken/failures.jsonl")
+    )
     assert "reward broken_rewards:dies: worker died" in reasons
     assert "reward broken_rewards:hangs: killed after 1 s" in reasons

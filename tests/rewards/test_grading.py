@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kvl.problems.types import AnswerType
 from kvl.rewards.grader import Grader
-from kvl.rewards.types import GradeRequest, Outcome
+from kvl.rewards.types import GradeRequest, Outcome, Policy
 
 OPTIONS = ("$12 \\mathrm{~cm}$", "$15 \\mathrm{~cm}$", "$\\frac{1}{2}$", "red", "triangle $ABC$")
 
@@ -318,17 +318,36 @@ SIGNS = ("0", "7", "12", "-", "/", "(", ")", ",", ".", ":", "=", "%", "!", " ", 
 FRAGMENTS = WORDS + MARKERS + LATEX + SIGNS
 
 
-@settings(max_examples=200, deadline=None)
-@given(
-    tail=st.lists(st.sampled_from(FRAGMENTS), max_size=14).map("".join),
-    kind=st.sampled_from(list(AnswerType)),
-    gold=st.sampled_from(["B", "7", r"\frac{1}{2}", "1:2", "0.5", "May"]),
-)
-def test_no_content_makes_the_grader_raise_or_fail(grader, tail, kind, gold):
-    request = GradeRequest(f"◁think▷x◁/think▷{tail}", gold, kind, ("7", "12", "cm"))
-    (verdict,) = grader.grade([request])
-    if kind is not AnswerType.CHOICE or gold == "B":
-        assert verdict.gradable, verdict.reason
+GOLDS = [
+    ("B", AnswerType.CHOICE),
+    ("BD", AnswerType.MULTI_SELECT),
+    ("7", AnswerType.NUMBER),
+    ("0.5", AnswerType.NUMBER),
+    (r"\frac{1}{2}", AnswerType.EXPRESSION),
+    ("1:2", AnswerType.EXPRESSION),
+    ("[1, 2]", AnswerType.LIST),
+    ("True", AnswerType.BOOL),
+    ("May", AnswerType.TEXT),
+    ("x+1", AnswerType.OPEN),
+]
+
+
+@pytest.mark.parametrize("policy", list(Policy))
+def test_no_content_makes_the_grader_raise_or_fail(policy):
+    with Grader(workers=1, timeout_seconds=30, policy=policy) as grader:
+
+        @settings(max_examples=150, deadline=None)
+        @given(
+            tail=st.lists(st.sampled_from(FRAGMENTS), max_size=14).map("".join),
+            gold=st.sampled_from(GOLDS),
+        )
+        def any_tail(tail, gold):
+            options = ("7", "12", "cm", "10") if gold[1] is AnswerType.CHOICE else ()
+            request = GradeRequest(f"◁think▷x◁/think▷{tail}", *gold, options)
+            (verdict,) = grader.grade([request])
+            assert verdict.gradable, verdict.reason
+
+        any_tail()
 
 
 def test_a_very_long_response_is_graded_quickly(grader):

@@ -14,7 +14,7 @@ from kvl.rewards.types import GradeRequest, Outcome
 
 EQUAL = MathJob(r"2\sqrt{3}", r"\sqrt{12}")
 UNEQUAL = MathJob(r"2\sqrt{3}", r"\sqrt{13}")
-ENDLESS = MathJob("1", "(10^8)!")
+ENDLESS = MathJob("1", r"\lfloor (10^8)! / 7 \rfloor")
 
 
 def workers(parent=None):
@@ -159,7 +159,7 @@ from kvl.rewards.math_pool import MathJob, MathPool
 if __name__ == "__main__":
     pool = MathPool(workers=2, timeout_seconds=3)
     pool.submit(MathJob("1", "2")).result()
-    task = pool.submit(MathJob("1", "(10^8)!"))
+    task = pool.submit(MathJob("1", r"\\lfloor (10^8)! / 7 \\rfloor"))
     while not task.task.future.running():
         pass
     print("running", flush=True)

@@ -1,5 +1,5 @@
-from kvl.rewards.testing import check_reward, grade, make_batch, make_sample
 from kvl.rewards.registry import find
+from kvl.rewards.testing import check_reward, grade, make_batch, make_sample
 
 
 def test_brevity_keeps_the_contract():
