@@ -46,7 +46,11 @@ _STATES = re.compile(
     r"|[:=≈]|是|为|有",
     re.IGNORECASE,
 )
-_HEDGE = re.compile(r"[\s$]*(?:,|\bor\b|\band\b|,\s*(?:or|and)\b|\\pm|±|或|\bto\b|-|–)[\s$]*")
+_HEDGE = re.compile(
+    r"(?:[\s${}]|\\text)*"
+    r"(?:,|\bor\b|\band\b|,\s*(?:or|and)\b|\\pm|±|\bto\b|-|–|/|或|和|与|及|、)"
+    r"(?:[\s${}]|\\text)*"
+)
 _UNSURE = re.compile(
     r"\b(?:maybe|perhaps|possibly|either|not sure|alternatively|otherwise|could also|might also)\b"
     r"|也许|可能",

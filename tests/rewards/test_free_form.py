@@ -81,7 +81,11 @@ def test_a_choice_is_recognised(grade, gold, options, response):
         ("B", ANIMALS, "Both the garter snakes and the grasshoppers."),
         ("A", POLAR, "The question does not provide enough information to answer yes or no."),
         ("B", POLAR, "There is not enough information."),
-        ("B", LENGTHS, "Let us first consider option (B). The sides are 3, 4 and then we have to ad"),
+        (
+            "B",
+            LENGTHS,
+            "Let us first consider (B). The sides are 3 and 4, and then we have to ad",
+        ),
     ],
 )
 def test_no_choice_several_choices_and_refusals_are_not_correct(grade, gold, options, response):
@@ -141,7 +145,7 @@ def test_a_value_is_found_in_what_the_response_concludes(grade, gold, response):
         ("5", "Maybe it is 5, maybe 6."),
         ("5", "There are 5 cats and 6 dogs. In total there are 11 animals."),
         ("5", "The question does not provide enough information."),
-        ("5", "We first note that 5 of the shapes are red, and then the remaining ones are arranged "),
+        ("5", "We first note that 5 of the shapes are red, and the remaining ones are "),
         ("5", "The answer is 5. Wait, the answer is 6."),
         ("5", "<think>5, so 5 it is"),
         ("10.0", "10√{2}"),
@@ -173,7 +177,7 @@ def test_a_benchmarks_precision_widens_the_tolerance(grade):
     [
         ("multi-select", "BD", "【答案】 BD <eoa>", "【答案】 B <eoa>"),
         ("multi-select", "BD", "The answer is B and D.", "The answer is A, B and D."),
-        ("bool", "True", "Therefore the statement holds. The answer is True.", "The answer is False"),
+        ("bool", "True", "So it holds. The answer is True.", "The answer is False"),
         ("bool", "False", "No, it does not.", "Yes, it does."),
         ("list", "[2, 0]", "The answer is [2, 0]", "The answer is [0, 2]"),
         ("list", "[2, 0]", "\\boxed{2, 0}", "\\boxed{2}"),

@@ -343,7 +343,8 @@ def test_no_content_makes_the_grader_raise_or_fail(policy):
         )
         def any_tail(tail, gold):
             options = ("7", "12", "cm", "10") if gold[1] is AnswerType.CHOICE else ()
-            request = GradeRequest(f"◁think▷x◁/think▷{tail}", *gold, options)
+            answer, kind = gold
+            request = GradeRequest(f"◁think▷x◁/think▷{tail}", answer, kind, options)
             (verdict,) = grader.grade([request])
             assert verdict.gradable, verdict.reason
 
