@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers.models.deepseek_v3.modeling_deepseek_v3 import (
     DeepseekV3RotaryEmbedding,
@@ -75,10 +74,13 @@ def empty_model(config: KimiVLConfig) -> KimiVLForConditionalGeneration:
 def published_tensors(
     state: Iterable[tuple[str, torch.Tensor]],
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """(published name, view) of every tensor of a model's state; fused experts are unstacked."""
+    """(published name, view) of every tensor of a model's state; fused experts are unstacked.
+
+    Tensors that already have their published name pass as they are.
+    """
     for name, tensor in state:
-        prefix, dot, leaf = name.rpartition(".experts.")
-        if not dot:
+        prefix, _, leaf = name.rpartition(".experts.")
+        if leaf not in ("down_proj", "gate_up_proj"):
             yield name, tensor
         elif leaf == "down_proj":
             for expert in range(tensor.shape[0]):
@@ -115,7 +117,7 @@ def tensor_problems(folder: str | Path, model: torch.nn.Module) -> list[str]:
 def load_model(
     folder: str | Path, dtype: torch.dtype = torch.float32
 ) -> KimiVLForConditionalGeneration:
-    """Build the model and fill it tensor by tensor: peak memory is the model and one shard.
+    """Build the model and fill it tensor by tensor: peak memory is the model and one tensor.
 
     Raises CheckpointError naming file and tensor for anything missing, extra, mis-shaped or
     truncated. The router's selection bias stays in fp32 whatever `dtype` says.
@@ -183,8 +185,7 @@ def export_checkpoint(
             raise CheckpointError(f"{source}: has no tensor {name}, so it cannot be exported")
         writer.add(name, tensor.to("cpu", dtypes.pop(name)))
     for name in [name for name in dtypes if _STALE_BUFFER.search(name)]:
-        with safe_open(stored[name].file, framework="pt") as reader:
-            writer.add(name, reader.get_tensor(name))
+        writer.add(name, stored[name].read())
         del dtypes[name]
     if dtypes:
         raise CheckpointError(

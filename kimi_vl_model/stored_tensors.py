@@ -1,19 +1,19 @@
 """The safetensors files of a checkpoint folder: their headers, and their tensors one by one.
 
-Headers are read by hand, because the library refuses a truncated file without saying which tensor
-is cut.
+Read by hand, because the library maps whole files, which then count as this process's memory, and
+refuses a truncated one without saying which tensor is cut.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from ..configs.errors import CheckpointError
 
@@ -29,11 +29,20 @@ _DTYPES = {
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """A tensor as the header of its file describes it."""
+    """A tensor as the header of its file describes it; its data starts at byte `start`."""
 
     file: Path
     dtype: torch.dtype
     shape: tuple[int, ...]
+    start: int
+
+    def read(self) -> torch.Tensor:
+        """The tensor in memory of its own."""
+        tensor = torch.empty(self.shape, dtype=self.dtype)
+        with self.file.open("rb", buffering=0) as file:
+            file.seek(self.start)
+            file.readinto(tensor.view(-1).view(torch.uint8).numpy())  # pyright: ignore
+        return tensor
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -96,17 +105,20 @@ def stored_tensors(folder: str | Path) -> tuple[dict[str, StoredTensor], list[st
         problems += [f"{path}: tensor {n} is missing" for n in names if n not in entries]
         listed = set(names)
         for name, entry in entries.items():
-            end, dtype = start + entry["data_offsets"][1], entry["dtype"]
+            dtype, shape = _DTYPES.get(entry["dtype"]), tuple(entry["shape"])
+            begin, end = (start + offset for offset in entry["data_offsets"])
             if name not in listed:
                 problems.append(f"{path}: tensor {name} is not in {INDEX_FILE}")
             elif end > size:
                 problems.append(
                     f"{path}: truncated in tensor {name}, which ends at byte {end} of {size}"
                 )
-            elif dtype not in _DTYPES:
-                problems.append(f"{path}: tensor {name} has dtype {dtype}, not one of a weight")
+            elif dtype is None or math.prod(shape) * dtype.itemsize != end - begin:
+                problems.append(
+                    f"{path}: tensor {name} has {end - begin} bytes for {entry['dtype']} {shape}"
+                )
             else:
-                stored[name] = StoredTensor(path, _DTYPES[dtype], tuple(entry["shape"]))
+                stored[name] = StoredTensor(path, dtype, shape, begin)
     return stored, problems
 
 
@@ -115,20 +127,10 @@ def iterate_tensors(folder: str | Path) -> Iterator[tuple[str, torch.Tensor, Pat
 
     Raises CheckpointError for the first problem found in the files.
     """
-    folder = Path(folder)
     stored, problems = stored_tensors(folder)
     raise_first(problems)
-    by_file: dict[Path, list[str]] = {}
     for name, tensor in stored.items():
-        by_file.setdefault(tensor.file, []).append(name)
-    for path, names in by_file.items():
-        try:
-            reader = safe_open(path, framework="pt")
-        except SafetensorError as error:
-            raise CheckpointError(f"{path}: damaged ({error})") from error
-        with reader:
-            for name in names:
-                yield name, reader.get_tensor(name), path
+        yield name, tensor.read(), tensor.file
 
 
 def raise_first(problems: list[str]) -> None:

@@ -1,7 +1,8 @@
 """vLLM in a process of its own: `python engine_process.py JOBS OUT`, both pickles.
 
 A job: {"checkpoint", "dtype", "prompts": [(token ids with one pad per image, [PNG bytes])]}.
-Its result: per prompt (expanded prompt ids, sampled ids, log-probs of both after the first id).
+Its result: "sequences", per prompt (expanded prompt ids, sampled ids, log-probs of both after the
+first id), and what it took.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import resource
 import sys
 import time
 from pathlib import Path
@@ -63,7 +65,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     sampling = SamplingParams(
         temperature=1.0, seed=0, max_tokens=SAMPLED, ignore_eos=True, logprobs=0, prompt_logprobs=0
     )
-    outputs = llm.generate(prompts, sampling, use_tqdm=False)
+    outputs = llm.generate(prompts, sampling, use_tqdm=False)  # pyright: ignore[reportArgumentType]
     sequences = []
     for output in outputs:
         prompt, completion = list(output.prompt_token_ids or ()), output.outputs[0]
@@ -73,8 +75,12 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         chosen = [*prompt[1:], *sampled]
         logprobs = [entry[token].logprob for entry, token in zip(entries, chosen, strict=True)]
         sequences.append((prompt, sampled, logprobs))
-    seconds = {"load": loaded - started, "generate": time.perf_counter() - loaded}
-    return {"sequences": sequences, "seconds": seconds}
+    return {
+        "sequences": sequences,
+        "load_seconds": loaded - started,
+        "generate_seconds": time.perf_counter() - loaded,
+        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
+    }
 
 
 if __name__ == "__main__":
