@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,55 +12,9 @@ from kvl.kimi_vl_model.checkpoint import persistent_state, published_tensors
 from kvl.kimi_vl_model.configuration import KimiVLConfig
 from kvl.kimi_vl_model.modeling import KimiVLForConditionalGeneration
 
-TEXT = {
-    "vocab_size": 163840,
-    "max_position_embeddings": 131072,
-    "hidden_size": 2048,
-    "intermediate_size": 11264,
-    "moe_intermediate_size": 1408,
-    "num_hidden_layers": 27,
-    "num_attention_heads": 16,
-    "num_key_value_heads": 16,
-    "n_shared_experts": 2,
-    "n_routed_experts": 64,
-    "num_experts_per_tok": 6,
-    "first_k_dense_replace": 1,
-    "moe_layer_freq": 1,
-    "routed_scaling_factor": 2.446,
-    "kv_lora_rank": 512,
-    "q_lora_rank": None,
-    "qk_nope_head_dim": 128,
-    "qk_rope_head_dim": 64,
-    "v_head_dim": 128,
-    "topk_method": "noaux_tc",
-    "scoring_func": "sigmoid",
-    "norm_topk_prob": True,
-    "n_group": 1,
-    "topk_group": 1,
-    "aux_loss_alpha": 0.001,
-    "seq_aux": True,
-    "hidden_act": "silu",
-    "rms_norm_eps": 1e-5,
-    "rope_theta": 800000.0,
-    "rope_scaling": None,
-    "attention_bias": False,
-    "bos_token_id": 163584,
-    "eos_token_id": 163585,
-    "pad_token_id": 163839,
-    "tie_word_embeddings": False,
-    "torch_dtype": "bfloat16",
-}
-VISION = {
-    "model_type": "moonvit",
-    "patch_size": 14,
-    "num_hidden_layers": 27,
-    "hidden_size": 1152,
-    "num_attention_heads": 16,
-    "intermediate_size": 4304,
-    "init_pos_emb_height": 64,
-    "init_pos_emb_width": 64,
-    "merge_kernel_size": [2, 2],
-}
+# The published config.json, as far as model.md §1 gives it.
+PUBLISHED = json.loads(Path(__file__).with_name("published_config.json").read_text())
+TEXT, VISION = PUBLISHED["text_config"], PUBLISHED["vision_config"]
 LAYER = "language_model.model.layers."
 BLOCK = "vision_tower.encoder.blocks."
 SHAPES = {

@@ -12,31 +12,7 @@ from kvl.sft.cli import inspect
 from kvl.sft.inspection import PROBLEMS_SHOWN
 from safetensors.torch import load_file, save_file
 
-# The settings of model.md §1 that are not transformers' or our defaults.
-PUBLISHED = {
-    "model_type": "kimi_vl",
-    "text_config": {
-        "vocab_size": 163840,
-        "hidden_size": 2048,
-        "intermediate_size": 11264,
-        "moe_intermediate_size": 1408,
-        "num_hidden_layers": 27,
-        "num_attention_heads": 16,
-        "num_key_value_heads": 16,
-        "n_shared_experts": 2,
-        "n_routed_experts": 64,
-        "num_experts_per_tok": 6,
-        "first_k_dense_replace": 1,
-        "kv_lora_rank": 512,
-        "q_lora_rank": None,
-        "qk_nope_head_dim": 128,
-        "qk_rope_head_dim": 64,
-        "v_head_dim": 128,
-        "n_group": 1,
-        "topk_group": 1,
-    },
-    "vision_config": {"model_type": "moonvit"},
-}
+PUBLISHED = Path(__file__).parents[1] / "kimi_vl_model" / "published_config.json"
 
 
 @pytest.fixture
@@ -54,7 +30,7 @@ def problems(folder: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
 def test_the_published_config_has_the_published_sizes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "config.json").write_text(json.dumps(PUBLISHED))
+    shutil.copy(PUBLISHED, tmp_path / "config.json")
     with pytest.raises(SystemExit):
         inspect(tmp_path)
     shown = capsys.readouterr().out
