@@ -12,12 +12,17 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    TypeAdapter,
     ValidationError,
+    field_validator,
+    model_serializer,
     model_validator,
 )
 
-from .base import StrictModel
-from .common import OptimizerConfig, PrecisionConfig, ProblemSource, Tracker
+from . import objectives
+from .base import StrictModel, settings_error
+from .common import OptimizerConfig, PrecisionConfig, ProblemSource, Tracker, WeightedSource
+from .errors import ConfigError
 
 
 class EngineConfig(StrictModel):
@@ -47,6 +52,29 @@ class RolloutConfig(StrictModel):
     engine: EngineConfig = EngineConfig()
 
 
+class SamplingConfig(StrictModel):
+    """Which problems an iteration asks for; formulas and sources in docs/sampling.md."""
+
+    curriculum: Literal["uniform", "easy_to_hard", "uniform_then_hard"] = "uniform"
+    curriculum_iterations: PositiveInt = Field(
+        default=24,
+        description="easy_to_hard: until the hardest are reached; uniform_then_hard: the switch",
+    )
+    hard_from: float = Field(
+        default=0.5, ge=0, le=1, description="least difficulty of a hard problem"
+    )
+    prioritized: bool = Field(default=False, description="P(j) in proportion to 1 − s_j")
+    uniform_share: float = Field(
+        default=0.1, ge=0, le=1, description="ε, the part of P that is the same for all problems"
+    )
+    success_rate_step: float = Field(
+        default=0.5, gt=0, le=1, description="how far s_j moves to the newest accuracy"
+    )
+    capped_after: PositiveInt = Field(
+        default=4, description="visits without a right response after which only ε/N is left"
+    )
+
+
 class RewardEntry(BaseModel):
     """One reward: a built-in name, an installed plugin's name or `package.module:Name`.
 
@@ -68,13 +96,13 @@ class RewardEntry(BaseModel):
     @model_validator(mode="after")
     def _settings_fit(self) -> RewardEntry:
         # Not at the top: configs are read by commands that need no reward.
-        from ..rewards.registry import find, settings_error
+        from ..rewards.registry import find
 
         found = find(self.type)
         try:
             found.config.model_validate(self.settings)
         except ValidationError as error:
-            raise ValueError(settings_error(error, found)) from None
+            raise ValueError(settings_error(error, found.name, found.config)) from None
         return self
 
 
@@ -88,10 +116,61 @@ class RewardConfig(StrictModel):
     grader_timeout_seconds: PositiveFloat = 2.0
 
 
-class ObjectiveConfig(StrictModel):
-    name: Literal["mirror_descent"] = "mirror_descent"
-    tau: PositiveFloat = 0.01
-    baseline: Literal["mean", "leave_one_out"] = "mean"
+class ObjectiveConfig(BaseModel):
+    """The policy objective: a built-in name or `package.module:function`.
+
+    The other keys are the objective's own settings; they are checked by its config.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True, validate_default=True)
+
+    name: str = Field(
+        default="mirror_descent",
+        description=f"{', '.join(objectives.BUILTIN)}, or package.module:function",
+    )
+
+    @property
+    def settings(self) -> Any:
+        """The objective's own config, with its defaults filled in."""
+        return self._model.model_validate(self.model_extra or {})
+
+    @property
+    def _model(self) -> type[BaseModel]:
+        if self.name in objectives.BUILTIN:
+            return objectives.BUILTIN[self.name]
+        # Not at the top: it imports torch, which a config of a built-in objective does not need.
+        from ..rl.objectives import find
+
+        return find(self.name)[1]
+
+    @model_validator(mode="after")
+    def _settings_fit(self) -> ObjectiveConfig:
+        try:
+            model = self._model
+            model.model_validate(self.model_extra or {})
+        except ValidationError as error:
+            raise ValueError(settings_error(error, self.name, model)) from None
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+    @model_serializer
+    def _resolved(self) -> dict[str, Any]:
+        return {"name": self.name, **self.settings.model_dump(mode="json")}
+
+
+class CorrectionConfig(StrictModel):
+    """Weights π_i/μ for what the engine sampled, off by default (algorithm.md §4)."""
+
+    importance: Literal["none", "truncated", "icepop"] = "none"
+    truncation: PositiveFloat = Field(default=2.0, description="C of min(π_i/μ, C)")
+    icepop_range: tuple[PositiveFloat, PositiveFloat] = (0.5, 5.0)
+    sequence_mask: tuple[PositiveFloat, PositiveFloat] | None = Field(
+        default=None, description="keep geometric mean ratios within, such as [0.999, 1.001]"
+    )
+    stale_tokens: Literal["weight", "mask"] = Field(
+        default="weight", description="tokens that older weights sampled: π_i/μ, or left out"
+    )
 
 
 class LearnerConfig(StrictModel):
@@ -115,12 +194,18 @@ class EvalConfig(StrictModel):
     every: PositiveInt | None = Field(default=None, description="also every n iterations")
 
 
+_SOURCES = TypeAdapter(tuple[WeightedSource, ...])
+
+
 class RLConfig(StrictModel):
     """Online policy mirror descent (Kimi k1.5 §2.3, Kimi-VL §2.4)."""
 
     run_dir: Path
     checkpoint: Path = Field(description="the checkpoint folder to start from")
-    problems: ProblemSource
+    problems: WeightedSource | tuple[WeightedSource, ...] = Field(
+        description="a source, or a list of sources with weights"
+    )
+    sampling: SamplingConfig = SamplingConfig()
     evaluation: EvalConfig | None = None
     iterations: PositiveInt = 100
     rollout: RolloutConfig = RolloutConfig()
@@ -129,6 +214,7 @@ class RLConfig(StrictModel):
     )
     reward: RewardConfig = RewardConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
+    correction: CorrectionConfig = CorrectionConfig()
     learner: LearnerConfig = LearnerConfig()
     mismatch_tolerance: PositiveFloat = Field(
         default=2e-3, description="largest engine-learner log-prob difference allowed after a sync"
@@ -141,6 +227,31 @@ class RLConfig(StrictModel):
     )
     seed: int = 0
     trackers: tuple[Tracker, ...] = ("tensorboard",)
+
+    @property
+    def sources(self) -> tuple[WeightedSource, ...]:
+        """`problems` as a list, also when it is a single source."""
+        return self.problems if isinstance(self.problems, tuple) else (self.problems,)
+
+    @field_validator("problems", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        # Decided here, because the errors of a union name its members instead of the field.
+        if not isinstance(value, list | tuple):
+            return WeightedSource.model_validate(value)
+        if not value:
+            raise ValueError("no source is listed; add `- path: …`")
+        return _SOURCES.validate_python(value)
+
+    @model_validator(mode="after")
+    def _curriculum_fits(self) -> RLConfig:
+        phase = self.sampling.curriculum_iterations
+        if self.sampling.curriculum != "uniform" and phase >= self.iterations:
+            raise ValueError(
+                f"sampling.curriculum_iterations ({phase}) must be smaller than iterations "
+                f"({self.iterations}), else {self.sampling.curriculum} never gets to its end"
+            )
+        return self
 
     @model_validator(mode="after")
     def _responses_fit(self) -> RLConfig:

@@ -51,14 +51,22 @@ def split_packs(groups: Sequence[Group], pack_tokens: int) -> list[list[tuple[Gr
     return packs
 
 
-def pack(members: Sequence[tuple[Group, int]], patchify: Callable[[ImageSource], Patches]) -> Batch:
-    """Lay sequences end to end. `patchify` is called once per distinct image of the pack."""
+def pack(
+    members: Sequence[tuple[Group, int]],
+    patchify: Callable[[ImageSource], Patches],
+    weight_version: int = 0,
+) -> Batch:
+    """Lay sequences end to end. `patchify` is called once per distinct image of the pack.
+
+    Tokens of segments older than `weight_version` are marked stale.
+    """
     input_ids: list[int] = []
     position_ids: list[int] = []
     target_index: list[int] = []
     target_id: list[int] = []
     sequence: list[int] = []
     engine_logprobs: list[float] = []
+    stale: list[bool] = []
     advantages: list[float] = []
     patches: list[np.ndarray] = []
     grids: list[tuple[int, int]] = []
@@ -74,6 +82,8 @@ def pack(members: Sequence[tuple[Group, int]], patchify: Callable[[ImageSource],
         target_id += response
         sequence += [number] * len(response)
         engine_logprobs += rollout.logprobs
+        for segment in rollout.segments:
+            stale += [segment.weight_version < weight_version] * (segment.stop - segment.start)
         advantages.append(group.advantages[sample])
         if group.problem.id not in first_image:
             first_image[group.problem.id] = len(grids)
@@ -91,6 +101,7 @@ def pack(members: Sequence[tuple[Group, int]], patchify: Callable[[ImageSource],
         sequence_R=torch.tensor(sequence, dtype=torch.int64),
         advantage_S=torch.tensor(advantages),
         engine_logprob_R=torch.tensor(engine_logprobs),
+        stale_R=torch.tensor(stale, dtype=torch.bool),
         pixel_values=torch.from_numpy(np.concatenate(patches)) if patches else None,
         image_grid_hws=torch.tensor(grids) if grids else None,
         image_index=torch.tensor(image_index) if grids else None,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
+from ..configs.rl import ObjectiveConfig
 from ..problems.types import Problem
 from ..rewards.combine import Rewards
 from ..rewards.types import RewardBatch, Sample, Verdict
@@ -13,7 +15,7 @@ from ..rollouts.types import Rollout, StopReason
 from .evaluate import Answered
 from .types import Group
 
-Baseline = Literal["mean", "leave_one_out"]
+Baseline = Literal["mean", "leave_one_out", "log_partition", "standardised"]
 
 
 def rewarded(answered: Sequence[Answered], rewards: Rewards, iteration: int) -> list[Answered]:
@@ -67,15 +69,28 @@ def counts(rollout: Rollout, verdict: Verdict) -> bool:
     return verdict.gradable and rollout.stop_reason is not StopReason.ABORTED
 
 
-def advantages(rewards: Sequence[float], baseline: Baseline) -> tuple[float, ...]:
-    """r − r̄, with the group mean or the mean of the others; no division by a deviation.
+def advantages(rewards: Sequence[float], baseline: Baseline, tau: float = 1.0) -> tuple[float, ...]:
+    """The rewards of a group measured from its baseline. A group of one has advantage 0.
 
-    Leave-one-out is the mean baseline scaled by k/(k − 1). A group of one has advantage 0.
+    mean           r − r̄ (Kimi k1.5 §2.3.2)
+    leave_one_out  r less the mean of the others: the mean baseline times k/(k − 1)
+    log_partition  r − τ·log(mean exp(r/τ)), the sample estimate of τ log Z in the closed form
+    standardised   (r − r̄)/σ, σ the deviation over the k rewards (GRPO); 0 where all are equal
     """
-    if len(rewards) < 2:
-        return (0.0,) * len(rewards)
-    mean = sum(rewards) / len(rewards)
-    scale = len(rewards) / (len(rewards) - 1) if baseline == "leave_one_out" else 1.0
+    count = len(rewards)
+    if count < 2:
+        return (0.0,) * count
+    mean, scale = sum(rewards) / count, 1.0
+    match baseline:
+        case "leave_one_out":
+            scale = count / (count - 1)
+        case "log_partition":
+            top = max(rewards)
+            partition = sum(math.exp((reward - top) / tau) for reward in rewards) / count
+            mean = top + tau * math.log(partition)
+        case "standardised":
+            deviation = math.sqrt(sum((reward - mean) ** 2 for reward in rewards) / count)
+            scale = 1 / deviation if deviation > 1e-8 else 0.0
     return tuple(scale * (reward - mean) for reward in rewards)
 
 
@@ -85,6 +100,7 @@ def build_group(
     verdicts: Sequence[Verdict],
     *,
     baseline: Baseline,
+    tau: float = 1.0,
 ) -> Group | None:
     """The group of the samples that count, or None when none is left.
 
@@ -100,4 +116,20 @@ def build_group(
         return None
     kept_rollouts, kept_verdicts = zip(*kept, strict=True)
     total = tuple(verdict.reward for verdict in kept_verdicts)
-    return Group(problem, kept_rollouts, kept_verdicts, total, advantages(total, baseline))
+    return Group(problem, kept_rollouts, kept_verdicts, total, advantages(total, baseline, tau))
+
+
+def build_groups(answered: Sequence[Answered], objective: ObjectiveConfig) -> list[Group]:
+    """The groups of an iteration, measured from the baseline that the objective names.
+
+    An objective of one's own that names none gets the group mean. Problems of which no sample
+    counts have no group.
+    """
+    settings = objective.settings
+    baseline = getattr(settings, "baseline", "mean")
+    tau = getattr(settings, "tau", 1.0)
+    built = (
+        build_group(one.problem, one.rollouts, one.verdicts, baseline=baseline, tau=tau)
+        for one in answered
+    )
+    return [group for group in built if group is not None]

@@ -25,7 +25,8 @@ from ..kimi_vl_model.tokenization import banned_ids, load_tokenizer
 from ..problems.types import ImageSource
 from ..rollouts.weight_buckets import weight_buckets
 from .batch import pack, split_minibatches, split_packs
-from .objectives import mirror_descent
+from .corrections import Corrections, corrections
+from .objectives import ObjectiveInputs, find
 from .policy import Policy
 from .types import Batch, Group
 
@@ -45,18 +46,26 @@ class RankAddress:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceReport:
-    """Sums over this rank's response tokens after recomputing log π_i; d = log π_i − log μ."""
+    """Sums over this rank's response tokens after recomputing log π_i; d = log π_i − log μ.
+
+    `masked` and `stale` count tokens: left out of the loss, sampled by older weights.
+    """
 
     tokens: int
     difference_sum: float
     difference_max: float
     kl_sum: float
     entropy_sum: float
+    masked: int
+    stale: int
 
 
 @dataclass(frozen=True, slots=True)
 class UpdateReport:
-    """This rank's share of an iteration's optimizer steps. ℓ is taken before each step."""
+    """This rank's share of an iteration's optimizer steps. ℓ is taken before each step.
+
+    `clipped` counts what the objective gave no policy gradient, tokens or sequences.
+    """
 
     sequences: int
     loss: float
@@ -64,6 +73,7 @@ class UpdateReport:
     ell_max: float
     grad_norm: float
     tokens: int
+    clipped: int
 
 
 @dataclass(slots=True)
@@ -71,6 +81,7 @@ class _Pack:
     batch: Batch
     weight: float  # 0 for a repeated pack that only keeps ranks in step
     reference_logprob_R: torch.Tensor | None = None
+    corrections: Corrections | None = None
 
 
 class Learner:
@@ -98,53 +109,65 @@ class Learner:
         unwrapped = self.accelerator.unwrap_model(self.policy)
         optimizer = build_optimizer(unwrapped, config.learner.optimizer)
         self.optimizer: Any = self.accelerator.prepare_optimizer(optimizer)
+        self.objective, _config = find(config.objective.name)
+        self.objective_settings = config.objective.settings
         self.minibatches: list[list[_Pack]] = []
         self.buckets: Iterator[dict[str, Any]] | None = None
         self.sender: WeightSender | None = None
 
     # -- one iteration -------------------------------------------------------------------------
 
-    def take_groups(self, groups: Sequence[Group]) -> ReferenceReport:
+    def take_groups(self, groups: Sequence[Group], weight_version: int) -> ReferenceReport:
         """Pack this rank's share of the iteration and recompute log π_i with the training
-        kernels; what the engine reported is only compared against it."""
+        kernels; what the engine reported serves comparison and corrections only."""
         self.minibatches = [
-            self._packs(minibatch)
+            self._packs(minibatch, weight_version)
             for minibatch in split_minibatches(groups, self.config.learner.minibatches)
         ]
         tokens, difference_sum, difference_max, kl_sum, entropy_sum = 0, 0.0, 0.0, 0.0, 0.0
+        masked, stale = 0, 0
         for packed in (packed for minibatch in self.minibatches for packed in minibatch):
             with torch.no_grad():
                 reference_R, entropy_R = self.policy(packed.batch)
             packed.reference_logprob_R = reference_R
+            packed.corrections = corrections(
+                reference_R,
+                packed.batch.engine_logprob_R,
+                packed.batch.sequence_R,
+                packed.batch.stale_R,
+                packed.batch.sequences,
+                self.config.correction,
+            )
             if not packed.weight:
                 continue
-            difference_R = reference_R - packed.batch.engine_logprob_R
+            masked += packed.corrections.masked
+            stale += int(packed.batch.stale_R.sum())
+            # Under older weights the engine is meant to differ.
+            difference_R = (reference_R - packed.batch.engine_logprob_R)[~packed.batch.stale_R]
+            entropy_sum += float(entropy_R.sum())
+            if not difference_R.numel():
+                continue
             tokens += difference_R.numel()
             difference_sum += float(difference_R.abs().sum())
             difference_max = max(difference_max, float(difference_R.abs().max()))
             kl_sum += float((difference_R.exp() - 1 - difference_R).sum())
-            entropy_sum += float(entropy_R.sum())
-        return ReferenceReport(tokens, difference_sum, difference_max, kl_sum, entropy_sum)
+        return ReferenceReport(
+            tokens, difference_sum, difference_max, kl_sum, entropy_sum, masked, stale
+        )
 
     def update(self) -> UpdateReport:
         """Several optimizer steps on the groups taken last; π_i stays fixed throughout."""
-        objective, world = self.config.objective, self.address.world_size
-        loss, ell_sum, ell_max, tokens, sequences = 0.0, 0.0, 0.0, 0, 0
+        world = self.address.world_size
+        loss, ell_sum, ell_max, tokens, sequences, clipped = 0.0, 0.0, 0.0, 0, 0, 0
         grad_norms = []
         for minibatch in self.minibatches:
-            count = self._global_sequences(minibatch)
+            counts = self._global_counts(minibatch)
             for position, packed in enumerate(minibatch):
                 last = position == len(minibatch) - 1
                 with self.accelerator.no_sync(self.policy) if not last else nullcontext():
                     logprob_R, _entropy = self.policy(packed.batch)
-                    assert packed.reference_logprob_R is not None
-                    output = mirror_descent(
-                        logprob_R,
-                        packed.reference_logprob_R,
-                        packed.batch.advantage_S,
-                        packed.batch.sequence_R,
-                        tau=objective.tau,
-                        sequence_count=count,
+                    output = self.objective(
+                        _objective_inputs(packed, logprob_R, *counts), self.objective_settings
                     )
                     # Ranks average gradients; the loss already is a share of the global mean.
                     self.accelerator.backward(output.loss * packed.weight * world)
@@ -152,6 +175,7 @@ class Learner:
                     loss += float(output.loss.detach())
                     ell_sum += float(output.ell_S.sum())
                     ell_max = max(ell_max, float(output.ell_S.abs().max()))
+                    clipped += output.clipped
                     tokens += packed.batch.input_ids_T.numel()
                     sequences += packed.batch.sequences
             norm = self.accelerator.clip_grad_norm_(
@@ -170,6 +194,7 @@ class Learner:
             ell_max=ell_max,
             grad_norm=sum(grad_norms) / len(grad_norms),
             tokens=tokens,
+            clipped=clipped,
         )
 
     def score(self, groups: Sequence[Group]) -> float:
@@ -231,7 +256,7 @@ class Learner:
 
     # -- parts ---------------------------------------------------------------------------------
 
-    def _packs(self, groups: Sequence[Group]) -> list[_Pack]:
+    def _packs(self, groups: Sequence[Group], weight_version: int) -> list[_Pack]:
         members = split_packs(groups, self.config.learner.pack_tokens)
         world, rank = self.address.world_size, self.address.rank
         rounds = -(-len(members) // world)
@@ -242,15 +267,22 @@ class Learner:
             # every rank must run as many forward passes as the others.
             weight = float(index < len(members))
             chosen = members[index] if weight else members[0]
-            packs.append(_Pack(self._to_device(pack(chosen, self._patchify)), weight))
+            batch = pack(chosen, self._patchify, weight_version)
+            packs.append(_Pack(self._to_device(batch), weight))
         return packs
 
-    def _global_sequences(self, minibatch: Sequence[_Pack]) -> int:
-        own = sum(packed.batch.sequences for packed in minibatch if packed.weight)
+    def _global_counts(self, minibatch: Sequence[_Pack]) -> tuple[int, int]:
+        """Sequences and response tokens of the minibatch over all ranks."""
+        own = [packed.batch for packed in minibatch if packed.weight]
+        counts = (
+            sum(batch.sequences for batch in own),
+            sum(batch.target_id_R.numel() for batch in own),
+        )
         if self.address.world_size == 1:
-            return own
-        total = self.accelerator.reduce(torch.tensor(own, device=self.accelerator.device))
-        return int(total)  # pyright: ignore[reportArgumentType]
+            return counts
+        total: Any = self.accelerator.reduce(torch.tensor(counts, device=self.accelerator.device))
+        sequences, tokens = total.tolist()
+        return sequences, tokens
 
     def _patchify(self, source: ImageSource):
         return self.image_processor.patchify(source.open())
@@ -266,6 +298,24 @@ class Learner:
         for name, tensor in self._policy_state():
             gather = getattr(tensor, "full_tensor", None)
             yield name, (gather() if gather is not None else tensor).detach()
+
+
+def _objective_inputs(
+    packed: _Pack, logprob_R: torch.Tensor, sequence_count: int, token_count: int
+) -> ObjectiveInputs:
+    assert packed.reference_logprob_R is not None
+    assert packed.corrections is not None
+    return ObjectiveInputs(
+        logprob_R=logprob_R,
+        reference_logprob_R=packed.reference_logprob_R,
+        advantage_S=packed.batch.advantage_S,
+        sequence_R=packed.batch.sequence_R,
+        token_weight_R=packed.corrections.token_weight_R,
+        keep_R=packed.corrections.keep_R,
+        sequence_weight_S=packed.corrections.sequence_weight_S,
+        sequence_count=sequence_count,
+        token_count=token_count,
+    )
 
 
 def _join_process_group(address: RankAddress) -> None:

@@ -50,16 +50,18 @@ class LearnerGroup:
         ]
         self._all(lambda rank: rank.start.remote())
 
-    def take_groups(self, groups: Sequence[Group]) -> ReferenceReport:
+    def take_groups(self, groups: Sequence[Group], weight_version: int) -> ReferenceReport:
         """Summed over ranks; see `Learner.take_groups`."""
         shared = ray.put(list(groups))
-        reports = self._all(lambda rank: rank.take_groups.remote(shared))
+        reports = self._all(lambda rank: rank.take_groups.remote(shared, weight_version))
         return ReferenceReport(
             tokens=sum(report.tokens for report in reports),
             difference_sum=sum(report.difference_sum for report in reports),
             difference_max=max(report.difference_max for report in reports),
             kl_sum=sum(report.kl_sum for report in reports),
             entropy_sum=sum(report.entropy_sum for report in reports),
+            masked=sum(report.masked for report in reports),
+            stale=sum(report.stale for report in reports),
         )
 
     def update(self) -> UpdateReport:
@@ -72,6 +74,7 @@ class LearnerGroup:
             ell_max=max(report.ell_max for report in reports),
             grad_norm=reports[0].grad_norm,
             tokens=sum(report.tokens for report in reports),
+            clipped=sum(report.clipped for report in reports),
         )
 
     def score(self, groups: Sequence[Group]) -> float:

@@ -16,7 +16,7 @@ from ..rollouts.fleet import Fleet
 from ..rollouts.types import SamplingSettings
 from .checkpoints import RunCheckpoints
 from .evaluate import Answered, evaluate, grade_rollouts, write_evaluation
-from .groups import build_group, rewarded
+from .groups import build_groups, rewarded
 from .learner_group import LearnerGroup
 from .metrics import iteration_metrics
 from .recorder import Recorder
@@ -55,29 +55,19 @@ def train_iterations(run: Run, first: int) -> None:
         evaluate_policy(run, 0, "before")
     for iteration in range(first, config.iterations):
         with recorder.stage("rollout"):
-            problems = run.sampler.next(config.rollout.problems_per_iteration)
+            problems = run.sampler.next(config.rollout.problems_per_iteration, iteration)
             rollouts, failures = run.fleet.generate(problems, sampling(config, iteration))
         with recorder.stage("grade"):
             answered = grade_rollouts(run.grader, problems, rollouts)
+            run.sampler.update({a.problem.id: s for a in answered if (s := a.accuracy) is not None})
             answered = rewarded(answered, run.rewards, iteration)
-            groups = [
-                group
-                for a in answered
-                if (
-                    group := build_group(
-                        a.problem,
-                        a.rollouts,
-                        a.verdicts,
-                        baseline=config.objective.baseline,
-                    )
-                )
-            ]
+            groups = build_groups(answered, config.objective)
         report_failures(run, iteration, failures)
         report_invalid(run, iteration, answered)
         if not groups:
             raise KVLError(f"iteration {iteration}: none of {len(problems)} problems gave a group")
         with recorder.stage("reference"):
-            reference = run.learner.take_groups(groups)
+            reference = run.learner.take_groups(groups, iteration)
             # The mean, not the largest: among millions of router decisions a few are ties, which
             # engine and learner may break differently. The largest is in the metrics.
             mean_difference = reference.difference_sum / max(reference.tokens, 1)
@@ -85,6 +75,7 @@ def train_iterations(run: Run, first: int) -> None:
         with recorder.stage("learn"):
             update = run.learner.update()
         metrics = iteration_metrics(config, answered, groups, reference, update)
+        metrics |= run.sampler.metrics()
         metrics |= {"sync_difference_max": difference, "weight_version": iteration}
         with recorder.stage("sync"):
             difference = sync_weights(run, version=iteration + 1)

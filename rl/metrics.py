@@ -24,7 +24,10 @@ def iteration_metrics(
     mismatch_*   |log π_i − log μ| over all sampled tokens, and KL(μ‖π_i) by its k3 estimator
     reward/*     means of the weighted parts of the reward; length_reward_in_all_wrong: share of
                  groups without a right answer in which the length reward still differs
+                 under the same weights
     ell_*        ℓ before each optimizer step: mean, and largest absolute value
+    masked_share, stale_share, clipped   tokens left out of the loss, tokens of older weights, and
+                 how many tokens or sequences the objective gave no policy gradient
     """
     verdicts = [verdict for a in answered for verdict in a.verdicts]
     rollouts = [rollout for a in answered for rollout in a.rollouts]
@@ -34,6 +37,7 @@ def iteration_metrics(
     correct = sum(sum(values) for values in right)
     graded = sum(len(values) for values in right)
     tokens = max(reference.tokens, 1)
+    response_tokens = max(reference.tokens + reference.stale, 1)
     return {
         "problems": len(answered),
         "samples": len(rollouts),
@@ -53,10 +57,13 @@ def iteration_metrics(
         "mismatch_kl": reference.kl_sum / tokens,
         "length_reward_in_all_wrong": _share(groups, _is_paid_for_giving_up),
         **_part_means(groups),
-        "entropy": reference.entropy_sum / tokens,
+        "entropy": reference.entropy_sum / response_tokens,
+        "masked_share": reference.masked / response_tokens,
+        "stale_share": reference.stale / response_tokens,
         "loss": update.loss,
         "ell_mean": update.ell_sum / max(update.sequences, 1),
         "ell_max": update.ell_max,
+        "clipped": update.clipped,
         "grad_norm": update.grad_norm,
         "learner_tokens": update.tokens,
         "learning_rate": config.learner.optimizer.learning_rate,

@@ -48,6 +48,7 @@ class Batch:
     sequence_R         which of the S sequences each response token belongs to
     advantage_S        detached advantages
     engine_logprob_R   what the engine said when it sampled the token
+    stale_R            bool, tokens that weights older than this iteration's sampled
     pixel_values       f32 [P, 3, 14, 14], patches of the batch's distinct images, or None
     image_grid_hws     int64 [images, 2] in patches, or None
     image_index        int64 [placeholders]: the distinct image behind each image run in
@@ -61,6 +62,7 @@ class Batch:
     sequence_R: torch.Tensor
     advantage_S: torch.Tensor
     engine_logprob_R: torch.Tensor
+    stale_R: torch.Tensor
     pixel_values: torch.Tensor | None
     image_grid_hws: torch.Tensor | None
     image_index: torch.Tensor | None

@@ -65,7 +65,7 @@ def test_unknown_key_names_file_line_field_and_suggestion(write, extra, expected
 
 def test_unknown_key_without_a_likely_meaning_lists_the_section(write):
     (problem,) = problems_of(write("objective: {zzzzzz: 1}\n"))
-    assert problem.endswith("unknown key objective.zzzzzz; objective knows name, tau, baseline")
+    assert problem.endswith("unknown key zzzzzz; mirror_descent knows tau, baseline")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The facts A1–A8 of the algorithm, on a bandit whose six actions are enumerated.
+"""The facts A1–A9 of the algorithm, on a bandit whose six actions are enumerated.
 
 Every action is a sequence. An expectation is the probability-weighted sum of one call of the
 objective per action, so the facts are tested on the objective itself and without sampling noise.
@@ -11,14 +11,40 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from kvl.configs.objectives import MirrorDescent
+from kvl.rl import objectives
 from kvl.rl.groups import advantages
-from kvl.rl.objectives import mirror_descent
+from kvl.rl.objectives import ObjectiveInputs, ObjectiveOutput
 
 TAUS = (0.1, 0.3, 1.0, 3.0)
 REWARD = torch.tensor([1.0, 0.0, 0.7, 0.2, 0.4, 1.0], dtype=torch.float64)
 POLICY_LOGITS = torch.tensor([-0.5, 0.9, 0.1, 0.0, -1.0, -1.5], dtype=torch.float64)
 OTHER_LOGITS = torch.tensor([0.4, -0.6, 0.8, -0.2, 0.0, 0.3], dtype=torch.float64)
 POLICY, OTHER = POLICY_LOGITS.softmax(0), OTHER_LOGITS.softmax(0)
+
+
+def mirror_descent(
+    logprob: torch.Tensor,
+    reference: torch.Tensor,
+    advantage: torch.Tensor,
+    sequence: torch.Tensor,
+    *,
+    tau: float,
+    sequence_count: int,
+) -> ObjectiveOutput:
+    """The public objective without corrections."""
+    inputs = ObjectiveInputs(
+        logprob_R=logprob,
+        reference_logprob_R=reference,
+        advantage_S=advantage,
+        sequence_R=sequence,
+        token_weight_R=torch.ones_like(logprob),
+        keep_R=torch.ones_like(logprob, dtype=torch.bool),
+        sequence_weight_S=torch.ones_like(advantage),
+        sequence_count=sequence_count,
+        token_count=logprob.numel(),
+    )
+    return objectives.mirror_descent(inputs, MirrorDescent(tau=tau))
 
 
 def sample_loss(
@@ -365,3 +391,41 @@ def test_a8_degenerate_groups_still_pull_back_mid_iteration(reward: float, basel
     assert slope.abs().max() > 1e-3
     before = total_variation(logits.softmax(0), POLICY)
     assert total_variation((logits - 0.1 * slope).softmax(0), POLICY) < before
+
+
+def test_a9_optimizer_state_carried_over_can_climb_the_new_loss() -> None:
+    """A reference that has moved turns the gradient around; Adam's moments do not know it."""
+
+    def first_step_after_the_boundary(reset: bool) -> float:
+        logits = POLICY_LOGITS.clone().requires_grad_()
+        optimizer = torch.optim.AdamW([logits], lr=0.01, betas=(0.9, 0.95), weight_decay=0.0)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.9**step)
+
+        def step(reward: torch.Tensor) -> float:
+            reference = logits.detach().softmax(0)
+            loss = expected_loss(
+                logits,
+                advantage=reward - reference @ reward,
+                tau=1.0,
+                reference=reference,
+                weight=reference,
+            )
+            (slope,) = torch.autograd.grad(loss, logits)
+            before = logits.detach().clone()
+            logits.grad = slope
+            optimizer.step()
+            scheduler.step()
+            return float((logits.detach() - before) @ slope)
+
+        for _ in range(20):
+            step(REWARD)
+        position = scheduler.last_epoch
+        if reset:
+            optimizer.state.clear()
+        moved = step(-REWARD)
+        assert scheduler.last_epoch == position + 1
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(0.01 * 0.9**21)
+        return moved
+
+    assert first_step_after_the_boundary(reset=False) > 0
+    assert first_step_after_the_boundary(reset=True) < 0
