@@ -93,6 +93,7 @@ def test_the_other_files_are_those_of_the_first(
 def test_no_two_source_tensors_are_held_at_once(
     checkpoint: Path, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    tensors = len(tensors_of(checkpoint))
     held: list[weakref.ref[torch.Tensor]] = []
     read = StoredTensor.read
 
@@ -104,7 +105,7 @@ def test_no_two_source_tensors_are_held_at_once(
 
     monkeypatch.setattr(StoredTensor, "read", watched)
     merge([checkpoint, other], None, tmp_path / "out")
-    assert len(held) == 2 * len(tensors_of(checkpoint))
+    assert len(held) == 2 * tensors
 
 
 def test_a_shape_that_differs_names_file_and_tensor(checkpoint: Path, tmp_path: Path) -> None:
