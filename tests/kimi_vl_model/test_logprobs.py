@@ -83,3 +83,31 @@ def test_no_rows_give_no_logprobs() -> None:
     hidden, weight, target = inputs()
     logprob, entropy = token_logprobs(hidden[:0], weight, target[:0])
     assert logprob.shape == entropy.shape == (0,)
+
+
+@pytest.mark.parametrize("frozen", ["hidden", "weight"])
+def test_only_what_trains_gets_a_gradient(frozen: str) -> None:
+    hidden, weight, target = inputs()
+    whole, _ = token_logprobs(hidden, weight, target, chunk=5)
+    wanted = weight if frozen == "hidden" else hidden
+    (expected,) = torch.autograd.grad(whole.sum(), wanted)
+    (hidden if frozen == "hidden" else weight).requires_grad_(False)
+    logprob, _ = token_logprobs(hidden, weight, target, chunk=5)
+    logprob.sum().backward()
+    assert wanted.grad is not None
+    assert wanted.grad.equal(expected)
+    assert (hidden if frozen == "hidden" else weight).grad is None
+
+
+def test_low_precision_inputs_get_gradients_of_their_own_dtype() -> None:
+    hidden, weight, target = inputs()
+    low, low_weight = (x.detach().bfloat16().requires_grad_() for x in (hidden, weight))
+    logprob, _ = token_logprobs(low, low_weight, target, chunk=5)
+    got = torch.autograd.grad(logprob.sum(), (low, low_weight))
+    exact, exact_weight = (x.detach().float().requires_grad_() for x in (low, low_weight))
+    logprob, _ = token_logprobs(exact, exact_weight, target)
+    for actual, want in zip(
+        got, torch.autograd.grad(logprob.sum(), (exact, exact_weight)), strict=True
+    ):
+        assert actual.dtype == torch.bfloat16
+        torch.testing.assert_close(actual, want.bfloat16(), atol=1e-3, rtol=1e-2)
