@@ -20,6 +20,12 @@ class ProblemSource(StrictModel):
     prefix: str | None = Field(default=None, description="keep only ids that start with this")
 
 
+class WeightedSource(ProblemSource):
+    """A source that may be one of several: drawn from by weight, whatever their sizes."""
+
+    weight: PositiveFloat = 1.0
+
+
 class OptimizerConfig(StrictModel):
     """AdamW for everything, or Muon for matrices and AdamW for the rest."""
 

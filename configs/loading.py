@@ -134,7 +134,11 @@ def _read_yaml(file: Path) -> tuple[dict[str, Any], _Origins]:
 
 
 def _lines(node: yaml.Node | None, prefix: str) -> Iterator[tuple[str, int]]:
-    """Every dotted key below a YAML node with its 1-based line."""
+    """Every dotted key below a YAML node with its 1-based line; items of lists by number."""
+    if isinstance(node, yaml.SequenceNode):
+        for number, item in enumerate(node.value):
+            yield f"{prefix}{number}", item.start_mark.line + 1
+            yield from _lines(item, f"{prefix}{number}.")
     if not isinstance(node, yaml.MappingNode):
         return
     for key, value in node.value:
@@ -220,8 +224,9 @@ def _describe(details: ErrorDetails, model: type[BaseModel], origins: _Origins) 
 
 def _suggestion(field: str, model: type[BaseModel]) -> str:
     """What was probably meant: the same name elsewhere, else a similar one, siblings first."""
-    known = [name for name, _about in _fields(model)]
-    parent, leaf = _split(field)
+    known = list(dict.fromkeys(name for name, _about in _fields(model)))
+    # Items of a list share their fields, which are listed without a number.
+    parent, leaf = _split(re.sub(r"\.\d+(?=\.)", "", field))
     siblings = [name for name in known if _split(name)[0] == parent]
     for names, similarity in ((siblings, 0.8), (known, 1.0), (siblings, 0.6), (known, 0.6)):
         by_leaf = {_split(name)[1]: name for name in reversed(names)}
@@ -249,10 +254,10 @@ def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str
 
 
 def _models(annotation: Any) -> Iterable[type[BaseModel]]:
-    """The config models an annotation names: `Model` or `Model | None`."""
+    """The config models an annotation names: `Model`, `Model | None`, `tuple[Model, ...]`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return (annotation,)
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType, tuple):
         parts = typing.get_args(annotation)
         return tuple(model for part in parts for model in _models(part))
     return ()

@@ -238,7 +238,8 @@ class RLConfig(StrictModel):
     def _one_or_several(cls, value: Any) -> Any:
         # Decided here, because the errors of a union name its members instead of the field.
         if not isinstance(value, list | tuple):
-            return WeightedSource.model_validate(value)
+            plain = value.model_dump() if type(value) is ProblemSource else value
+            return WeightedSource.model_validate(plain)
         if not value:
             raise ValueError("no source is listed; add `- path: …`")
         return _SOURCES.validate_python(value)

@@ -73,6 +73,45 @@ def write_jsonl(problems: Iterable[Problem], path: Path) -> int:
     return count
 
 
+def records_of(problems: Iterable[Problem], source: Path, out: Path) -> Iterator[Record]:
+    """The records of problems that were read from `source`, for a file `out` in any folder.
+
+    From JSON lines with all the columns they have there, and images still where they are; from
+    another kind of file in this module's schema, its images copied beside `out`.
+    Raises `ProblemError` if an image cannot be copied.
+    """
+    if source.suffix.lower() != ".jsonl":
+        folder = out.parent / "images"
+        folder.mkdir(parents=True, exist_ok=True)
+        yield from (_record(problem, folder) for problem in problems)
+        return
+    wanted = list(problems)
+    originals = _originals({problem.id: problem for problem in wanted}, source)
+    here, there = source.parent.resolve(), out.parent.resolve()
+    for problem in wanted:
+        record = originals[problem.id]
+        if here != there and record.get("images"):
+            record["images"] = [
+                name if Path(name).is_absolute() else os.path.relpath(here / name, there)
+                for name in record["images"]
+            ]
+        yield record
+
+
+def _originals(wanted: dict[str, Problem], source: Path) -> dict[str, Record]:
+    """By id the line each problem was made of; another line may have the same id."""
+    found: dict[str, Record] = {}
+    for line in source.read_bytes().splitlines():
+        try:
+            record = json.loads(line)
+            name = _id_of(record)
+            if name not in found and _problem(record, source.parent) == wanted.get(name):
+                found[name] = record
+        except (ValueError, AttributeError):
+            continue  # no problem was made of it
+    return found
+
+
 def _id_of(record: Record) -> str:
     """The id as text; numbers are taken too, anything else counts as none."""
     value = record.get("id")
@@ -102,6 +141,9 @@ def _problem(record: Record, folder: Path) -> Problem:
     if record.get("composite_image"):
         question, options = _bind_composite(question, options)
     level, kind = record.get("level"), _text(record, "answer_type")
+    pass_rate = record.get("pass_rate")
+    if isinstance(pass_rate, bool) or not isinstance(pass_rate, int | float | None):
+        raise ProblemError(f"'pass_rate' {pass_rate!r} is not a number")
     try:
         answer_type = AnswerType(kind)
     except ValueError:
@@ -122,6 +164,8 @@ def _problem(record: Record, folder: Path) -> Problem:
         solution=_text(record, "solution") or None,
         source=_text(record, "source"),
         language=_text(record, "language") or "en",
+        pass_rate=pass_rate,
+        conclusion=_text(record, "conclusion") or None,
     )
 
 
@@ -168,7 +212,9 @@ def _record(problem: Problem, folder: Path) -> Record:
         "answer_type": str(problem.answer_type),
         "subject": problem.family,
         "level": problem.level,
+        "pass_rate": problem.pass_rate,
         "solution": problem.solution,
+        **({} if problem.conclusion is None else {"conclusion": problem.conclusion}),
     }
 
 

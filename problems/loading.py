@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -33,6 +33,33 @@ class Source(Protocol):
     def limit(self) -> int | None: ...
     @property
     def prefix(self) -> str | None: ...
+
+
+def load_sources(sources: Iterable[Source]) -> tuple[list[list[Problem]], list[Skipped]]:
+    """`load_problems` of each source. An id that an earlier source has is skipped.
+
+    Raises `ProblemError` as well for a source with nothing but such ids.
+    """
+    loaded: list[list[Problem]] = []
+    skipped: list[Skipped] = []
+    owners: dict[str, Path] = {}
+    for source in sources:
+        problems, left_out = load_problems(source)
+        skipped += left_out
+        fresh = [problem for problem in problems if problem.id not in owners]
+        if not fresh:
+            raise ProblemError(
+                f"{source.path}: every problem has the id of one in {owners[problems[0].id]}; "
+                "ids must differ between sources"
+            )
+        skipped += [
+            Skipped(problem.id, f"{source.path}: {owners[problem.id]} has the same id")
+            for problem in problems
+            if problem.id in owners
+        ]
+        owners |= dict.fromkeys((problem.id for problem in fresh), source.path)
+        loaded.append(fresh)
+    return loaded, skipped
 
 
 def load_problems(source: Source) -> tuple[list[Problem], list[Skipped]]:

@@ -73,7 +73,11 @@ class Problem:
     question   holds one placeholder per image, `<image1>` or `<image 1>`, 1-based
     answer     the gold answer; for choices the letter
     options    texts of A, B, C, …; empty when the question is open (or lists them itself)
+    level      the data's own difficulty, an integer that grows with it
+    pass_rate  share of right answers of some model in [0, 1], as `kvl-rl rate` measures it
     solution   long-CoT thinking text without markers and without the final answer; may be None
+    conclusion text after the thinking, of a demonstration kept verbatim (a policy's own response);
+               None stands for "Answer: …"
     """
 
     id: str
@@ -87,12 +91,16 @@ class Problem:
     solution: str | None = None
     source: str = ""
     language: str = "en"
+    pass_rate: float | None = None
+    conclusion: str | None = None
 
     def __post_init__(self) -> None:
         if not self.answer.strip():
             raise ProblemError(f"problem {self.id}: no answer")
         if not self.question.strip():
             raise ProblemError(f"problem {self.id}: no question")
+        if self.pass_rate is not None and not 0 <= self.pass_rate <= 1:
+            raise ProblemError(f"problem {self.id}: pass_rate {self.pass_rate} is not in [0, 1]")
         named = {int(number) for number in PLACEHOLDER.findall(self.question)}
         for option in self.options:
             named |= {int(number) for number in PLACEHOLDER.findall(option)}

@@ -1,59 +1,127 @@
-"""Which problems an iteration trains on: every one once per epoch, in a seeded order."""
+"""Which problems an iteration trains on: sources mixed by weight, each drawn from by curriculum
+and priority (docs/sampling.md). No Ray, no clocks: the same seed and updates, the same problems.
+"""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from ..configs.errors import ConfigError
+from ..configs.rl import SamplingConfig
 from ..problems.types import Problem
-
-
-@dataclass(slots=True)
-class SamplerState:
-    epoch: int = 0
-    position: int = 0
+from .sampler_pool import ProblemPool
+from .sampler_success import UNKNOWN_DIFFICULTY, SuccessRates, difficulties
 
 
 class ProblemSampler:
-    """Uniform sampling without repetition within an epoch; its state is two integers."""
+    """The problems of one or several sources, asked for iteration by iteration.
 
-    def __init__(self, problems: Sequence[Problem], seed: int) -> None:
-        self.problems = list(problems)
-        self.seed = seed
-        self.state = SamplerState()
+    By default every problem comes once per epoch, in a seeded order. Ids must be unique over all
+    sources.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Sequence[Problem]],
+        seed: int,
+        config: SamplingConfig = SamplingConfig(),  # noqa: B008, it is frozen
+        weights: Sequence[float] | None = None,
+    ) -> None:
+        """Raises ConfigError if the curriculum needs labels that a source does not have."""
+        self.problems = [problem for source in sources for problem in source]
         self.excluded: set[str] = set()
-        self._shuffled: tuple[int, list[Problem]] = (-1, [])
+        self._weights = list(weights or [1.0] * len(sources))
+        self._drawn = [0] * len(sources)
+        self._success = SuccessRates(
+            {
+                problem.id: 1.0 - (UNKNOWN_DIFFICULTY if label is None else label)
+                for source in sources
+                for problem, label in zip(source, difficulties(source), strict=True)
+            },
+            config.success_rate_step,
+            config.capped_after,
+        )
+        self._pools = [
+            ProblemPool(source, f"{seed}:{index}" if index else f"{seed}", config, self._success)
+            for index, source in enumerate(sources)
+        ]
 
-    def next(self, count: int) -> list[Problem]:
-        """The next `count` problems; fewer only when fewer are left altogether."""
-        chosen: dict[str, Problem] = {}
-        usable = len(self.problems) - len(self.excluded)
-        while len(chosen) < min(count, usable):
-            order = self._order(self.state.epoch)
-            if self.state.position >= len(order):
-                self.state.epoch, self.state.position = self.state.epoch + 1, 0
-                continue
-            problem = order[self.state.position]
-            self.state.position += 1
-            if problem.id not in self.excluded:
-                chosen.setdefault(problem.id, problem)
-        return list(chosen.values())
+    def next(self, count: int, iteration: int) -> list[Problem]:
+        """`count` different problems for an iteration; fewer only when fewer are left altogether.
+
+        The sources take turns within the batch, as often as their weights say.
+        """
+        usable = [pool.usable(self.excluded) for pool in self._pools]
+        turns = source_turns(self._weights, self._drawn, usable, count)
+        drawn = [
+            iter(pool.draw(turns.count(index), iteration, self.excluded))
+            for index, pool in enumerate(self._pools)
+        ]
+        for index in turns:
+            self._drawn[index] += 1
+        return [next(drawn[index]) for index in turns]
 
     def exclude(self, problem_id: str) -> None:
         """Never ask for a problem again that cannot be rolled out."""
         self.excluded.add(problem_id)
 
-    def _order(self, epoch: int) -> list[Problem]:
-        if self._shuffled[0] != epoch:
-            order = list(self.problems)
-            random.Random(f"{self.seed}/{epoch}").shuffle(order)
-            self._shuffled = (epoch, order)
-        return self._shuffled[1]
+    def update(self, accuracies: Mapping[str, float]) -> None:
+        """Raw accuracy in [0, 1] of each problem's responses, once an iteration is graded."""
+        self._success.update(accuracies)
 
-    def state_dict(self) -> dict[str, object]:
-        return {**asdict(self.state), "excluded": sorted(self.excluded)}
+    def success(self, problem_id: str) -> float:
+        """The current estimate s_j. Raises KeyError for a problem of no source."""
+        return self._success.success(problem_id)
 
-    def load_state_dict(self, state: dict) -> None:
-        self.state = SamplerState(epoch=state["epoch"], position=state["position"])
+    def metrics(self) -> dict[str, float]:
+        """sampling/success_mean: mean s over all problems, by label where not visited yet;
+        seen_share: visited at least once; capped_share: failed too often to be preferred."""
+        return self._success.metrics()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next draws depend on besides config and data, as JSON."""
+        return {
+            "sources": [
+                {**pool.state_dict(), "drawn": drawn}
+                for pool, drawn in zip(self._pools, self._drawn, strict=True)
+            ],
+            "success": self._success.state_dict(),
+            "excluded": sorted(self.excluded),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Raises ConfigError if the state is that of another number of sources."""
+        sources = state["sources"]
+        if len(sources) != len(self._pools):
+            raise ConfigError(
+                f"problems: the run's checkpoint has {len(sources)} source(s), the config "
+                f"{len(self._pools)}; resume with the same sources or use another run_dir"
+            )
+        for index, (pool, source) in enumerate(zip(self._pools, sources, strict=True)):
+            self._drawn[index] = source["drawn"]
+            pool.load_state_dict({key: source[key] for key in ("epoch", "position")})
+        self._success.load_state_dict(state["success"])
         self.excluded = set(state["excluded"])
+
+
+def source_turns(
+    weights: Sequence[float], drawn: Sequence[int], usable: Sequence[int], count: int
+) -> list[int]:
+    """The source of each of the next `count` problems, `drawn` so far from each.
+
+    Each turn goes to the source that would still be furthest behind its weight with one more
+    problem. A source whose problems are all in the batch leaves its turns to the others.
+
+    Example: weights (3, 1), nothing drawn yet, four problems: [0, 0, 0, 1].
+    """
+    taken = [0] * len(weights)
+    turns: list[int] = []
+    while len(turns) < count:
+        able = [index for index in range(len(weights)) if taken[index] < usable[index]]
+        if not able:
+            break
+        turn = min(able, key=lambda i: (drawn[i] + taken[i] + 1) / weights[i])
+        taken[turn] += 1
+        turns.append(turn)
+    return turns

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 from ..configs.loading import save_config
 from ..configs.rl import RLConfig
-from ..problems.loading import load_problems
+from ..problems.loading import load_problems, load_sources
 from ..problems.types import Problem, Skipped
 from ..rewards.combine import Rewards, RewardSpec
 from ..rewards.grader import Grader
@@ -24,7 +24,7 @@ def train(config: RLConfig) -> None:
     Raises KVLError for anything the user can fix, before any process is started where possible.
     """
     check_weights(config.checkpoint)
-    problems, skipped = load_problems(config.problems)
+    sources, skipped = load_sources(config.sources)
     held_out: list[Problem] = []
     if config.evaluation is not None:
         held_out, also_skipped = load_problems(config.evaluation.problems)
@@ -36,7 +36,9 @@ def train(config: RLConfig) -> None:
     save_config(config, config.run_dir / "config.yaml")
 
     checkpoints = RunCheckpoints(config.run_dir, config.keep_checkpoints)
-    sampler = ProblemSampler(problems, config.seed)
+    sampler = ProblemSampler(
+        sources, config.seed, config.sampling, [source.weight for source in config.sources]
+    )
     latest = checkpoints.latest()
     first = 0
     with ExitStack() as stack:

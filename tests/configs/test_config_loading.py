@@ -240,3 +240,47 @@ def test_every_preset_loads_and_by_name_from_anywhere(name, tmp_path, monkeypatc
     by_name = load_config(name, model)
     assert by_name == load_config(PRESETS / f"{name}.yaml", model)
     assert by_name == load_config(f"configs/{name}.yaml", model)
+
+
+LISTED = """\
+run_dir: runs/x
+checkpoint: start
+problems:
+  - path: a.jsonl
+  - {path: b.jsonl, weight: 3, limit: 5}
+"""
+
+
+def test_problems_are_one_source_or_several_with_weights(write, tmp_path):
+    assert [one.weight for one in load_config(write(), RLConfig).sources] == [1.0]
+    config = load_config(write(text=LISTED), RLConfig)
+    assert [(str(one.path), one.weight) for one in config.sources] == [
+        ("a.jsonl", 1.0),
+        ("b.jsonl", 3.0),
+    ]
+    save_config(config, tmp_path / "saved.yaml")
+    assert load_config(tmp_path / "saved.yaml", RLConfig).sources == config.sources
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            LISTED.replace("weight", "wieght"),
+            ":5: unknown key problems.1.wieght; did you mean problems.weight?",
+        ),
+        (LISTED.replace("weight: 3", "weight: 0"), ":5: problems.1.weight should be greater than"),
+        (MINIMAL.replace("{path: train.jsonl}", "[]"), ":3: problems: no source is listed; add"),
+        (MINIMAL.replace("{path: train.jsonl}", "{limit: 3}"), ":3: problems.path is missing"),
+        (MINIMAL.replace("path:", "pth:"), ":3: unknown key problems.pth; did you mean"),
+    ],
+)
+def test_errors_in_sources_name_the_source(write, text, expected):
+    path = write(text=text)
+    assert any(line.startswith(f"{path}{expected}") for line in problems_of(path))
+
+
+def test_a_curriculum_longer_than_the_run_is_refused(write):
+    extra = "iterations: 20\nsampling: {curriculum: uniform_then_hard}\n"
+    (problem,) = problems_of(write(extra))
+    assert "curriculum_iterations (24) must be smaller than iterations (20)" in problem

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kvl.problems.jsonl import read_jsonl, write_jsonl
+from kvl.problems.jsonl import read_jsonl, records_of, write_jsonl
 from kvl.problems.types import AnswerType, ImageSource, Problem, ProblemError, Skipped
 
 Record = dict[str, Any]
@@ -117,7 +117,7 @@ def test_a_composite_image_named_only_in_the_options_is_bound_there(
         ({"answer": None}, "no answer"),
         ({"question": "How many?"}, "do not match"),
         ({"question": "<image1> <image2>"}, "do not match"),
-        ({"answer_type": "guess"}, "none of choice, number"),
+        ({"answer_type": "guess"}, "none of choice, multi-select, number"),
         ({"options": "A, B"}, "not a list"),
         ({"answer": ["7"]}, "list, not text"),
         ({"answer_type": "choice", "options": ["2", "4"], "answer": "5"}, "not one of"),
@@ -182,3 +182,36 @@ def test_a_failed_write_leaves_the_old_file_and_no_scraps(
         write_jsonl([problem, broken], path)
     assert json.loads(path.read_text(encoding="utf-8"))["id"] == "p/1"
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("rate", [None, 0, 0.3, 1.0])
+def test_a_pass_rate_is_read_and_written(
+    write_records: WriteRecords, record: Record, tmp_path: Path, rate: float | None
+) -> None:
+    problem = read_one(write_records(record | {"pass_rate": rate}))
+    assert problem.pass_rate == rate
+    write_jsonl([problem], tmp_path / "copy.jsonl")
+    assert read_one(tmp_path / "copy.jsonl").pass_rate == rate
+
+
+@pytest.mark.parametrize("rate", ["0.5", True, 1.5, -0.1, float("nan")])
+def test_a_pass_rate_that_is_none_is_a_bad_record(
+    write_records: WriteRecords, record: Record, rate: object
+) -> None:
+    assert "pass_rate" in reason_of(write_records(record | {"pass_rate": rate}))
+
+
+def test_records_keep_their_columns_and_their_images_in_another_folder(
+    write_records: WriteRecords, record: Record, tmp_path: Path
+) -> None:
+    broken = record | {"answer": "", "own": "broken"}
+    path = write_records(broken, record | {"own": "good"}, record | {"own": "second"})
+    problem = next(item for item in read_jsonl(path) if isinstance(item, Problem))
+    beside = list(records_of([problem], path, tmp_path / "out.jsonl"))
+    assert beside == [record | {"own": "good"}]
+    out = tmp_path / "deep/er/out.jsonl"
+    out.parent.mkdir(parents=True)
+    out.write_text("".join(json.dumps(one) for one in records_of([problem], path, out)))
+    moved = read_one(out)
+    assert moved.images[0].read() == problem.images[0].read()
+    assert json.loads(out.read_text())["images"] == ["../../images/a.png"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kvl.problems.loading import load_problems
+from kvl.problems.loading import load_problems, load_sources
 from kvl.problems.prompt import prompt_parts
 from kvl.problems.types import AnswerType, ProblemError
 
@@ -146,3 +146,17 @@ def test_a_file_without_a_usable_problem_says_why(
         load_problems(Source(write_records(record), prefix="zzz"))
     with pytest.raises(ProblemError, match="the file is empty"):
         load_problems(Source(write_records()))
+
+
+def test_sources_are_loaded_in_turn_and_an_id_belongs_to_the_first(
+    write_records: WriteRecords, record: Record
+) -> None:
+    first = write_records(record, record | {"id": "p/2"})
+    second = first.with_name("more.jsonl")
+    second.write_text(first.read_text().replace('"p/2"', '"q/1"'))
+    sources, skipped = load_sources([Source(first), Source(second)])
+    assert [[one.id for one in problems] for problems in sources] == [["p/1", "p/2"], ["q/1"]]
+    assert [one.id for one in skipped] == ["p/1"]
+    assert "has the same id" in skipped[0].reason
+    with pytest.raises(ProblemError, match=r"every problem has the id of one in .*problems\.jsonl"):
+        load_sources([Source(first), Source(first)])
