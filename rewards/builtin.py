@@ -79,7 +79,7 @@ class Overlong:
 
 
 class Budget:
-    """-1 for a response over its token budget or cut by the cap (Kimi K2 §3.2.3)."""
+    """-1 for a response over its token budget or cut by the cap (Kimi K2, arXiv 2507.20534)."""
 
     class Config(StrictModel):
         tokens: PositiveInt = Field(description="budget of a response")
@@ -102,8 +102,9 @@ class Toggle:
     """Takes correctness away from responses over their problem's budget, in every other phase.
 
     In even phases a correct response over the budget gets -1, which cancels its accuracy, unless
-    the group's mean accuracy is below `min_accuracy`; odd phases change nothing (Kimi K2.5). The
-    budget is the `percentile` of the correct lengths of the first group that had any.
+    the group's mean accuracy is below `min_accuracy`; odd phases change nothing. The budget is the
+    `percentile` of the correct lengths of the first group that had any (Kimi K2.5, arXiv
+    2602.02276).
     """
 
     class Config(StrictModel):

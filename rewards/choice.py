@@ -24,6 +24,11 @@ _LETTER_THEN_TEXT = re.compile(
 )
 _LETTER_SPACE_TEXT = re.compile(r"([A-J])\s+\(?(.+?)\)?\.?", re.DOTALL)
 _FRACTION = re.compile(r"^\\frac\{([^{}]*)\}\{([^{}]*)\}$")
+_DENIAL = re.compile(
+    r"[\s).\]:]*(?:is|are|was|cannot be|can't be|isn't|excluded)\b(?:\s+\w+)?\s*"
+    r"(?<!\w)(?:incorrect|wrong|false|not|excluded|impossible)\b"
+    r"|[\s).\]:]*(?:cannot|can't|isn't|excluded|错|不)"
+)
 _FURTHER_LETTER = re.compile(r"(?<![A-Za-z0-9'])([A-J])(?![A-Za-z0-9'])")
 
 
@@ -58,7 +63,14 @@ def _bare(text: str) -> str:
     return _TYPESETTING.sub("", text).strip()
 
 
+def is_denied(rest: str) -> bool:
+    """Whether the text after a letter takes it back: "(B) is wrong", "B is not the answer"."""
+    return _DENIAL.match(rest) is not None
+
+
 def _adds_no_letter(letter: str, rest: str, options: Sequence[str]) -> bool:
+    if is_denied(rest):
+        return False
     if letter in _options_that_say(rest, options):
         return True
     return not any(match[1] != letter for match in _FURTHER_LETTER.finditer(rest))

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 
 from ..problems.types import CHOICE_LETTERS
-from .choice import named_letter
+from .choice import is_denied, named_letter
 from .commitments import Commitment
 from .extraction import NoAnswer
 from .free_form import (
@@ -57,6 +57,10 @@ _STATEMENTS = (
     r"\b(?:choose|select|pick|choosing|go\s+with|answer)\s+(?:is\s+)?"
     rf"{_NOUN}?\s*[(\[]?([A-J]){_NOT_A_WORD}[)\]]?",
     rf"\b(?:is|are|be|was|therefore|thus|hence|so|=)[,:]?\s*{_NOUN}?\s*[(\[]([A-J])[)\]]",
+    rf"\b(?:letter|choice|pick|guess|selection)\s+(?:is|would\s+be)\s*:?\s*[(\[]?([A-J]){_NOT_A_WORD}",
+    rf"{_NOUN}[^.\n]{{0,40}}\bis\s+([B-HJ])(?=\s*(?:\.|\n|$))",
+    r"\b(?:[Ss]o|[Tt]hus|[Hh]ence|[Tt]herefore),?\s+([A-J])(?=\s*(?:\.\s*|\n|$))",
+    r"选择?\s*[(\[]?([A-J])(?![A-Za-z])",
     r"([A-J])\s*(?:选项)?是?(?:正确|符合)",
 )
 _STATED = re.compile("|".join(_STATEMENTS))
@@ -116,7 +120,9 @@ def _letters(options: Sequence[str]) -> str:
 
 
 def _refuse_several(rest: str, letter: str) -> None:
-    """Raises `NoAnswer` if the text after a letter joins another one, or lists the options."""
+    """Raises `NoAnswer` if the text after a letter denies it, joins another, or lists them all."""
+    if is_denied(rest):
+        raise NoAnswer("an option is only denied")
     if (other := _ANOTHER.match(rest)) and other["letter"] != letter:
         raise NoAnswer("several options")
     others = {match[1] for match in _LISTED.finditer(rest)} - {letter}

@@ -39,6 +39,9 @@ _SENTENCE_END = re.compile(
 )
 
 
+_EMPHASIS_END = re.compile(r"(\*\*|__|(?<!\*)\*|`)\s*\.?\s*$")
+
+
 @dataclass(frozen=True, slots=True)
 class Commitment:
     r"""One committed answer: its text and where it stands.
@@ -97,7 +100,7 @@ def phrases(text: str) -> list[Commitment]:
         limit = following.start() if following else len(text)
         introduced = _AFTER_PHRASE.match(text, match.end(), limit)
         start = introduced.end() if introduced else match.end()
-        end = start + len(_sentence(_block(text[start:limit])))
+        end = start + len(_without_emphasis(_sentence(_block(text[start:limit]))))
         # Nothing before the next commitment: "Answer: the final answer is 5" commits once.
         if text[start:end].strip() or limit == len(text):
             found.append(_commitment(text, start, end, "phrase"))
@@ -122,6 +125,13 @@ def _block(text: str) -> str:
 
 def _sentence(text: str) -> str:
     return _SENTENCE_END.split(text, maxsplit=1)[0]
+
+
+def _without_emphasis(text: str) -> str:
+    """Without the end of a Markdown emphasis that began before the answer: `**Answer: 12**`."""
+    while (match := _EMPHASIS_END.search(text)) and text.count(match[1]) % 2:
+        text = text[: match.start()]
+    return text
 
 
 def _commitment(text: str, start: int, end: int, kind: Kind) -> Commitment:

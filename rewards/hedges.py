@@ -19,7 +19,7 @@ _ALTERNATIVE = re.compile(
 _THOUSANDS = re.compile(r"(?<=\d)(?:,|\{,\})(?=\d{3}(?!\d))")
 _ADJACENT_NUMBERS = re.compile(r"\d \d")
 _ASSIGNMENT = re.compile(r"^(?:[A-Za-z]|\\[a-z]+)(?:_(?:\w|\{\w+\}))?(?:=|\\in(?![A-Za-z]))")
-_LEFT_SIDE = re.compile(r"^[^=<>]{1,60}(?:=|\\approx)(?=[^=<>]+$)")
+_LEFT_SIDE = re.compile(r"^[^=<>]{0,60}(?:=|\\approx)(?=[^=<>]+$)")
 _BETWEEN = re.compile(r"[^<>=]+(?:<|\\le)\s?[A-Za-z]\s?(?:<|\\le)(?![A-Za-z])[^<>=]+")
 _SHORT_WORDS = frozenset(
     ["an", "as", "at", "be", "by", "he", "if", "in", "is", "it", "no", "of", "on", "or", "so", "to"]

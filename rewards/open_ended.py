@@ -26,6 +26,7 @@ MAX_GOLD_CHARACTERS = 200
 
 _LABELLED_LINE = re.compile(r"(?:^|\n)\s*(?:A|Ans|ANS|Result|答)\s*[:=]\s*([^\n]+)\s*$")
 _DIGIT = re.compile(r"\d")
+_STATES = re.compile(r"\b(?:is|are|was|be|equals|shows|reads|gives|get|becomes)\b")
 _SPACED_LIST = re.compile(r"[-+]?\d+(?:\.\d+)?(?: [-+]?\d+(?:\.\d+)?)+")
 _REFUSES = re.compile(
     r"\b(?:sorry|cannot be (?:determined|answered|calculated)|unable to|not (?:enough|sufficient)"
@@ -165,5 +166,6 @@ def _reduce(text: str, gold: Gold) -> str:
     if text.count("$") > 1 and (not segments or text.count("$") % 2):
         segments = [text.rsplit("$", 2)[1]]  # an odd dollar sign paired the others wrongly
     if not segments:
-        return text
+        stated = _STATES.split(text)[-1]
+        return stated if stated.strip(" .") and is_value(plain(stated)) else text
     return ", ".join(segments) if gold.several else segments[-1]

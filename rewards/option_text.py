@@ -91,9 +91,16 @@ def _named(
     for letter, option in zip(CHOICE_LETTERS, options, strict=False):
         needle = tokenize(option.rstrip(". "))
         if needle and not (len(needle) == 1 and len(needle[0]) == 1 and needle[0].isalpha()):
-            spans += [(at, at + len(needle), letter) for at in _occurrences(needle, haystack)]
+            found = (at for at in _occurrences(needle, haystack) if not _denied(haystack, at))
+            spans += [(at, at + len(needle), letter) for at in found]
     outer = [span for span in spans if not any(_contains(other, span) for other in spans)]
     return list(dict.fromkeys(letter for _, _, letter in outer))
+
+
+def _denied(haystack: list[str], at: int) -> bool:
+    """Whether "not", with or without an article, stands before a place."""
+    before = haystack[max(0, at - 2) : at]
+    return before[-1:] == ["not"] or (before[:1] == ["not"] and before[1:] in (["a"], ["the"]))
 
 
 def _contains(outer: tuple[int, int, str], inner: tuple[int, int, str]) -> bool:

@@ -31,7 +31,10 @@ _NUMBER = re.compile(
     (?![\d_^]|\.\d|\s?(?:[a-cknpqrtx-z](?![A-Za-z])|\\?pi\b|π|\\sqrt|√))""",
     re.VERBOSE,
 )
-_NOT = re.compile(r"\bnot\s+(?:a\s+)?\Z")
+_NOT = re.compile(
+    r"\b(?:not|cannot be|can't be|isn't|(?:less|greater|more|fewer|larger|smaller) than)"
+    r"\s+(?:a\s+)?\$?\Z"
+)
 _BOLD = re.compile(r"\*\*(.+?)\*\*")
 # A dollar sign before an amount ("$20 per day", "$17-$12") is no delimiter.
 _MATH = re.compile(
@@ -51,6 +54,7 @@ _HEDGE = re.compile(
     r"(?:,|\bor\b|\band\b|,\s*(?:or|and)\b|\\pm|±|\bto\b|-|–|/|或|和|与|及|、)"
     r"(?:[\s${}]|\\text)*"
 )
+_OPEN_ENDED = re.compile(r"\s*or\s+(?:more|less|fewer|greater|above|below)\b")
 _UNSURE = re.compile(
     r"\b(?:maybe|perhaps|possibly|either|not sure|alternatively|otherwise|could also|might also)\b"
     r"|也许|可能",
@@ -72,7 +76,7 @@ def numbers(text: str) -> list[re.Match[str]]:
     """Every number written in digits or words."""
     found = [*_NUMBER.finditer(text), *NUMBER_WORD.finditer(text)]
     found = [
-        match for match in found if not _NOT.search(text, max(0, match.start() - 9), match.start())
+        match for match in found if not _NOT.search(text, max(0, match.start() - 16), match.start())
     ]
     return sorted(found, key=lambda match: match.start())
 
@@ -113,6 +117,8 @@ def offers_several(text: str) -> bool:
     """Whether a text hedges: two numbers joined by "or", a range, a list, or a "maybe"."""
     found = numbers(text)
     if len({match[0] for match in found}) > 1 and _UNSURE.search(text):
+        return True
+    if any(_OPEN_ENDED.match(text, match.end()) for match in found):
         return True
     return any(
         _HEDGE.fullmatch(text, one.end(), other.start())

@@ -18,6 +18,8 @@ def response(tail: str, thinking: str = "some thoughts") -> str:
         ("Answer: 12<|im_end|>", "12"),
         ("\n\nAnswer: 12.\n<|im_end|>\n", "12."),
         ("**Answer:** 12", "12"),
+        ("**Answer: 12**", "12"),
+        ("The answer is **12**.", "12"),
         ("Answer: C. 12 cm", "C. 12 cm"),
         ("Answer: 3.5", "3.5"),
         ("Answer：12", "12"),

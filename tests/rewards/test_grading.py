@@ -76,6 +76,8 @@ def test_an_option_may_be_named_by_letter_or_by_its_text(grader, prediction):
         "A B C D E",
         "K",
         "it might be B",
+        "(B) is wrong",
+        "B is not the answer",
     ],
 )
 def test_other_letters_and_several_letters_are_incorrect(grader, prediction):
