@@ -37,14 +37,18 @@ def prompt_parts(problem: Problem) -> tuple[str | ImageSource, ...]:
 def target_text(problem: Problem) -> str:
     """The demonstration to imitate: the thinking between its markers, then the answer.
 
+    With a `conclusion` both are verbatim, to the last space: a policy's own words.
     Raises `ProblemError` if the problem has no solution or one that breaks the format.
     """
-    solution = (problem.solution or "").strip()
-    if not solution:
+    solution, conclusion = problem.solution or "", problem.conclusion
+    if not solution.strip():
         raise ProblemError(f"problem {problem.id}: no solution to learn from")
-    if THINK_OPEN in solution or THINK_CLOSE in solution:
-        raise ProblemError(f"problem {problem.id}: its solution already holds a thinking marker")
-    return f"{THINK_OPEN}{solution}{THINK_CLOSE}Answer: {problem.answer}"
+    for name, text in (("solution", solution), ("conclusion", conclusion or "")):
+        if THINK_OPEN in text or THINK_CLOSE in text:
+            raise ProblemError(f"problem {problem.id}: its {name} already holds a thinking marker")
+    if conclusion is not None:
+        return f"{THINK_OPEN}{solution}{THINK_CLOSE}{conclusion}"
+    return f"{THINK_OPEN}{solution.strip()}{THINK_CLOSE}Answer: {problem.answer}"
 
 
 def _are_only_letters(options: tuple[str, ...]) -> bool:

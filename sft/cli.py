@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import FlagCreatePairsOff, arg
 from tyro.extras import SubcommandApp
@@ -76,6 +76,79 @@ def train(
     from .train import train as run
 
     print(run(loaded))
+
+
+@app.command
+def distill(
+    checkpoint: Annotated[Path, arg(metavar="CHECKPOINT", help="the policy to sample from")],
+    problems: Annotated[Path, arg(metavar="PROBLEMS", help="a .jsonl or MMMU .parquet file")],
+    /,
+    *,
+    out: Annotated[Path, arg(metavar="OUT.jsonl", help="the training set to write")],
+    samples: Annotated[int, arg(help="responses per problem")] = 8,
+    temperature: float = 1.0,
+    keep: Annotated[
+        Literal["shortest", "diverse"], arg(help="of the correct responses (sft)")
+    ] = "shortest",
+    most: Annotated[int, arg(metavar="M", help="kept per problem with --keep diverse")] = 4,
+    format: Annotated[
+        Literal["sft", "dpo"], arg(help="dpo: the shortest correct one against longer ones")
+    ] = "sft",
+    limit: Annotated[int | None, arg(metavar="N", help="take at most this many problems")] = None,
+    seed: int = 0,
+    config: Annotated[
+        Path | None, arg(metavar="CONFIG", help="an RL config, for its engine and grader")
+    ] = None,
+) -> None:
+    """Write a training set of the policy's own verified responses; again, it resumes."""
+    for flag, value, least in (
+        ("--samples", samples, 2 if format == "dpo" else 1),
+        ("--most", most, 1),
+        ("--limit", limit, 1),
+    ):
+        if value is not None and value < least:
+            raise ConfigError(f"{flag} {value}: must be at least {least}")
+    if not 0 < temperature <= 2:
+        raise ConfigError(f"--temperature {temperature}: must be above 0 and at most 2")
+    if out.suffix != ".jsonl":
+        raise ConfigError(f"--out {out}: must end in .jsonl")
+    from ..configs.common import ProblemSource
+    from ..configs.loading import load_config
+    from ..configs.rl import RewardConfig, RLConfig, RolloutConfig
+
+    rollout, reward = RolloutConfig(), RewardConfig()
+    if config is not None:
+        loaded = load_config(config, RLConfig)
+        rollout, reward = loaded.rollout, loaded.reward
+    from ..rollouts.types import SamplingSettings
+    from .distill import Choice
+    from .distill import distill as run
+
+    run(
+        checkpoint,
+        ProblemSource(path=problems, limit=limit),
+        out,
+        SamplingSettings(samples, temperature, rollout.max_response_tokens, seed),
+        Choice(format, keep, most),
+        rollout,
+        reward,
+    )
+
+
+@app.command
+def merge(
+    checkpoints: Annotated[
+        tuple[Path, ...], arg(metavar="A B [C ...]", help="checkpoint folders of one architecture")
+    ],
+    /,
+    *,
+    out: Annotated[Path, arg(metavar="OUT", help="the folder to write")],
+    weights: Annotated[tuple[float, ...], arg(help="one per checkpoint; default: equal")] = (),
+) -> None:
+    """Average the weights of checkpoints (long2short); all other files are those of A."""
+    from .merge import merge as run
+
+    print(run(checkpoints, weights or None, out))
 
 
 @app.command
