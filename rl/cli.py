@@ -133,6 +133,61 @@ def rewards() -> None:
     list_rewards()
 
 
+@app.command
+def rate(
+    checkpoint: Annotated[Path, arg(metavar="CHECKPOINT", help="folder in the published layout")],
+    problems: Annotated[Path, arg(metavar="PROBLEMS", help="a .jsonl or MMMU .parquet file")],
+    /,
+    *,
+    out: Annotated[Path, arg(metavar="OUT.jsonl", help="the same rows with their pass_rate")],
+    samples: Annotated[int, arg(metavar="N", help="responses per problem")] = 10,
+    temperature: Annotated[float, arg(help="above 0, at most 2")] = 1.0,
+    config: Annotated[
+        Path | None, arg(metavar="CONFIG", help="an RL config, for its engine and grader")
+    ] = None,
+) -> None:
+    """Measure how often a checkpoint solves each problem; the same command again resumes."""
+    if samples < 1:
+        raise ConfigError(f"--samples {samples}: must be at least 1")
+    if not 0 < temperature <= 2:
+        raise ConfigError(f"--temperature {temperature}: must be above 0 and at most 2")
+    rollout, reward = _engine_settings(config, None)
+    from .rate import rate_file
+
+    rate_file(
+        checkpoint,
+        problems,
+        out,
+        samples=samples,
+        temperature=temperature,
+        rollout=rollout,
+        reward=reward,
+    )
+
+
+@app.command
+def curate(
+    source: Annotated[Path, arg(metavar="IN.jsonl", help="problems, rated or not")],
+    /,
+    *,
+    out: Annotated[Path, arg(metavar="OUT.jsonl", help="those worth training on")],
+    checkpoint: Annotated[
+        Path | None, arg(metavar="CHECKPOINT", help="guesses without thinking")
+    ] = None,
+    tries: Annotated[int, arg(metavar="N", help="guesses at each problem")] = 8,
+    config: Annotated[
+        Path | None, arg(metavar="CONFIG", help="an RL config, for its engine and grader")
+    ] = None,
+) -> None:
+    """Drop proofs, true/false, bad answers, duplicates and what is too easy; report why."""
+    if tries < 1:
+        raise ConfigError(f"--tries {tries}: must be at least 1")
+    rollout, reward = _engine_settings(config, None)
+    from .curate import curate_file
+
+    curate_file(source, out, checkpoint=checkpoint, tries=tries, rollout=rollout, reward=reward)
+
+
 def _engine_settings(
     config: Path | None, max_response_tokens: int | None
 ) -> tuple[RolloutConfig, RewardConfig]:

@@ -81,9 +81,14 @@ class RolloutFailure:
 
 @dataclass(frozen=True, slots=True)
 class SamplingSettings:
-    """How one batch of responses is sampled. `temperature` 0 means greedy."""
+    """How one batch of responses is sampled. `temperature` 0 means greedy.
+
+    response_prefix   assistant text that the model is given and goes on from; its ids are the last
+                      of the prompt ids, and no part of the response
+    """
 
     samples: int = 1
     temperature: float = 1.0
     max_response_tokens: int = 128
     seed: int | None = None
+    response_prefix: str = ""
