@@ -33,6 +33,7 @@ class ProblemSampler:
         self.excluded: set[str] = set()
         self._weights = list(weights or [1.0] * len(sources))
         self._drawn = [0] * len(sources)
+        self._asked: tuple[int, set[str]] = (-1, set())
         self._success = SuccessRates(
             {
                 problem.id: 1.0 - (UNKNOWN_DIFFICULTY if label is None else label)
@@ -50,17 +51,22 @@ class ProblemSampler:
     def next(self, count: int, iteration: int) -> list[Problem]:
         """`count` different problems for an iteration; fewer only when fewer are left altogether.
 
-        The sources take turns within the batch, as often as their weights say.
+        Asked again for the same iteration, it gives others: with the same seed the same problem
+        would get the same responses. The sources take turns, as often as their weights say.
         """
-        usable = [pool.usable(self.excluded) for pool in self._pools]
+        asked = self._asked[1] if self._asked[0] == iteration else set()
+        barred = self.excluded | asked
+        usable = [pool.usable(barred) for pool in self._pools]
         turns = source_turns(self._weights, self._drawn, usable, count)
         drawn = [
-            iter(pool.draw(turns.count(index), iteration, self.excluded))
+            iter(pool.draw(turns.count(index), iteration, barred))
             for index, pool in enumerate(self._pools)
         ]
         for index in turns:
             self._drawn[index] += 1
-        return [next(drawn[index]) for index in turns]
+        problems = [next(drawn[index]) for index in turns]
+        self._asked = (iteration, asked | {problem.id for problem in problems})
+        return problems
 
     def exclude(self, problem_id: str) -> None:
         """Never ask for a problem again that cannot be rolled out."""

@@ -51,12 +51,12 @@ class ProblemPool:
         self._pass: _Pass | None = None
         self._ranked, self._hard = _ranking(self.problems, seed, config)
 
-    def usable(self, excluded: Set[str]) -> int:
-        return sum(problem.id not in excluded for problem in self.problems)
+    def usable(self, barred: Set[str]) -> int:
+        return sum(problem.id not in barred for problem in self.problems)
 
-    def draw(self, count: int, iteration: int, excluded: Set[str]) -> list[Problem]:
+    def draw(self, count: int, iteration: int, barred: Set[str]) -> list[Problem]:
         """`count` different problems; fewer only when fewer are usable."""
-        reached = self._reached(count, iteration, excluded)
+        reached = self._reached(count, iteration, barred)
         chosen: dict[str, Problem] = {}
         acceptance = self._acceptance(reached, chosen)
         while len(chosen) < min(count, len(reached)):
@@ -73,10 +73,10 @@ class ProblemPool:
                 chosen.setdefault(problem.id, problem)
         return list(chosen.values())
 
-    def _reached(self, count: int, iteration: int, excluded: Set[str]) -> dict[str, Problem]:
+    def _reached(self, count: int, iteration: int, barred: Set[str]) -> dict[str, Problem]:
         """The problems that the curriculum allows, and the next in its order where they are fewer
         than `count`."""
-        ranked = [problem for problem in self._ranked if problem.id not in excluded]
+        ranked = [problem for problem in self._ranked if problem.id not in barred]
         length = self._config.curriculum_iterations
         match self._config.curriculum:
             case "easy_to_hard" if iteration < length:

@@ -63,6 +63,16 @@ def test_a_batch_never_holds_a_problem_twice(settings: dict[str, Any]) -> None:
         drawn.update({one: (0.0 if one == "p0" else 1.0) for one in batch})
 
 
+@pytest.mark.parametrize("settings", [{}, {"curriculum": "easy_to_hard"}, {"prioritized": True}])
+def test_further_rounds_of_an_iteration_get_other_problems(settings: dict[str, Any]) -> None:
+    drawn = sampler(leveled(12), **settings)
+    drawn.next(10, 0)
+    rounds = [ids(drawn.next(5, 1)) for _ in range(4)]
+    assert [len(part) for part in rounds] == [5, 5, 2, 0]
+    assert len({name for part in rounds for name in part}) == 12
+    assert len(drawn.next(12, 2)) == 12
+
+
 def test_fewer_problems_than_asked_for_come_all() -> None:
     drawn = sampler(leveled(4))
     drawn.exclude("p2")
