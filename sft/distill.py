@@ -112,7 +112,8 @@ def _sample_rest(
     console = Console(stderr=True)
     if len(missing) < len(problems):
         done = len(problems) - len(missing)
-        console.print(f"{samples.path}: {done} of {len(problems)} problems are already sampled")
+        line = f"{samples.path}: {done} of {len(problems)} problems are already sampled"
+        console.print(line, markup=False, soft_wrap=True)
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
