@@ -98,7 +98,7 @@ def test_easy_to_hard_reaches_further_every_iteration() -> None:
 def test_easy_to_hard_fills_a_batch_with_the_next_easiest() -> None:
     drawn = sampler(leveled(8), curriculum="easy_to_hard", curriculum_iterations=50)
     assert sorted(ids(drawn.next(4, 0))) == ["p0", "p1", "p2", "p3"]
-    assert len(drawn.next(8, 0)) == 8
+    assert len(drawn.next(8, 1)) == 8
 
 
 def test_equal_labels_are_reached_in_no_particular_order() -> None:
