@@ -25,6 +25,7 @@ from ..rewards.types import GradeRequest, Policy, Verdict
 ROWS_AT_ONCE = 256
 SHOWN_BAD_ROWS = 20
 
+_LISTED_TYPES = (AnswerType.LIST, AnswerType.MULTI_SELECT)
 _LETTERED = re.compile(r"^\s*[(\[]?([A-J])[)\].:、]\s*(.+)$", re.DOTALL)
 
 
@@ -148,7 +149,9 @@ def gold_of(fields: Mapping[str, Any]) -> str:
         if isinstance(value, str) and value.strip():
             return value
         if isinstance(value, list) and value:
-            return str(value[0]) if len(value) == 1 else ", ".join(map(str, value))
+            # The items of a list answer; for other types spellings, of which the first is the gold.
+            items = value if fields.get("answer_type") in _LISTED_TYPES else value[:1]
+            return ", ".join(map(str, items))
         if value is not None:
             raise BadRow(f"{name!r} should be text or a number, is {_kind(value)}")
     raise BadRow("'answer' (or 'gold') is missing")

@@ -124,6 +124,13 @@ def test_a_row_without_answer_type_is_judged_by_its_options():
     assert choice.request.answer_type is AnswerType.CHOICE
 
 
+def test_a_list_of_golds_is_one_list_or_several_spellings():
+    row = {"answer": [2, 0], "response": "[2, 0]", "answer_type": "list"}
+    assert row_of(json.dumps(row).encode()).request.answer == "2, 0"
+    row = {"answer": ["6 dollars", "$6"], "response": "6", "answer_type": "open"}
+    assert row_of(json.dumps(row).encode()).request.answer == "6 dollars"
+
+
 def test_options_lose_letters_of_their_own():
     assert options_of(["A. one", "B. two"]) == ("one", "two")
     assert options_of(["(A) one", "(B) two"]) == ("one", "two")
