@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kvl.configs.common import OptimizerConfig, ProblemSource
+from kvl.configs.common import OptimizerConfig, ProblemSource, WeightedSource
 from kvl.configs.errors import ConfigError
 from kvl.configs.loading import PRESETS, load_config, preset_names, save_config
 from kvl.configs.rl import EvalConfig, RLConfig
@@ -153,7 +153,7 @@ def test_overrides_win_and_open_sections(write):
     assert config.learner.optimizer.learning_rate == 3e-5
     assert config.evaluation == EvalConfig(problems=ProblemSource(path=Path("held.jsonl")))
     assert config.trackers == ()
-    assert config.problems.prefix == "a=b"
+    assert config.sources[0].prefix == "a=b"
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_environment_and_home_are_filled_in(write, monkeypatch):
             "run_dir=~/runs",
         ),
     )
-    assert config.problems.path == Path("/data/a.jsonl")
+    assert config.sources[0].path == Path("/data/a.jsonl")
     assert config.checkpoint == Path("../shared/b")
     assert config.run_dir == Path.home() / "runs"
 
@@ -201,7 +201,7 @@ def test_saved_config_loads_back_equal(tmp_path):
     config = RLConfig(
         run_dir=tmp_path / "ünï: code # run",
         checkpoint=Path("c"),
-        problems=ProblemSource(path=Path("p.jsonl"), prefix="yes"),
+        problems=WeightedSource(path=Path("p.jsonl"), prefix="yes"),
         evaluation=EvalConfig(problems=ProblemSource(path=Path("h.jsonl"), limit=3)),
         trackers=(),
     )
