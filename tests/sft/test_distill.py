@@ -35,8 +35,9 @@ from kvl.sft.distill_selection import (
     shortest,
 )
 from kvl.sft.preference_training import PreferenceCollator, preference_policy
-from trl import DPOConfig, DPOTrainer
 from trl.data_utils import is_conversational, prepare_multimodal_messages
+from trl.trainer.dpo_config import DPOConfig
+from trl.trainer.dpo_trainer import DPOTrainer
 
 MakeProblem = Callable[..., Problem]
 SETTINGS = SamplingSettings(samples=4, temperature=1.0, max_response_tokens=64, seed=5)
@@ -441,12 +442,13 @@ def test_dpo_trainer_takes_steps_on_the_pairs(
         args=DPOConfig(
             output_dir=str(tmp_path / "dpo"),
             per_device_train_batch_size=2,
-            max_steps=4,
+            max_steps=3,
             learning_rate=1e-3,
             logging_steps=1,
             save_strategy="no",
             report_to=[],
             use_cpu=True,
+            gradient_checkpointing=False,
             bf16=False,
             disable_tqdm=True,
             dataloader_pin_memory=False,
