@@ -15,20 +15,23 @@ from rich.console import Console
 from rich.progress import Progress
 
 from ..configs.errors import ConfigError
-from ..kimi_vl_model.checkpoint import MAX_SHARD_BYTES, export_checkpoint
+from ..kimi_vl_model.checkpoint import export_checkpoint
 from ..kimi_vl_model.stored_tensors import StoredTensor, raise_first, stored_tensors
+
+# safetensors copies a shard to write it: small ones keep the peak at a few gigabytes.
+SHARD_BYTES = 10**9
 
 
 def merge(
     checkpoints: Sequence[Path],
     weights: Sequence[float] | None,
     out: Path,
-    max_shard_bytes: int = MAX_SHARD_BYTES,
+    max_shard_bytes: int = SHARD_BYTES,
 ) -> Path:
     """Write Σ weight · tensor to `out`, computed in fp32 and stored in the first one's dtypes.
 
-    Every other file (config, tokenizer) is the first checkpoint's. `weights` None averages. At
-    most one shard is held in memory; `out` appears only when complete.
+    Every other file (config, tokenizer) is the first checkpoint's. `weights` None averages. One
+    shard is held in memory, a few times over while it is written; `out` appears only when complete.
     Raises ConfigError for weights that do not fit and CheckpointError naming file and tensor where
     the checkpoints differ in names or shapes.
     """
