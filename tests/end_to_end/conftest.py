@@ -237,7 +237,12 @@ def workshop(empty_workshop: Workshop) -> Workshop:
             "problems_per_iteration": 4,
             "samples_per_problem": 4,
             "max_response_tokens": 24,
-            "engine": {"dtype": "float32", "max_model_len": 512, "max_num_seqs": 64},
+            "engine": {
+                "dtype": "float32",
+                "max_model_len": 512,
+                "max_num_seqs": 64,
+                "deterministic": True,
+            },
         },
         # The length reward makes advantages also where no sample is right.
         "rewards": [{"type": "accuracy"}, {"type": "length", "weight": 0.5}],
