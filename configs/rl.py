@@ -15,7 +15,6 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
     field_validator,
-    model_serializer,
     model_validator,
 )
 
@@ -35,6 +34,11 @@ class EngineConfig(StrictModel):
     tensor_parallel_size: PositiveInt = 1
     weight_transfer: Literal["shared_memory", "nccl", "ipc"] = "shared_memory"
     threads: PositiveInt = Field(default=1, description="CPU threads of an engine")
+    deterministic: bool = Field(
+        default=False,
+        description="equal requests give equal tokens and log-probs, bit for bit: all prompts of "
+        "an iteration are prepared before the first is sampled",
+    )
     memory_fraction: float = Field(
         default=0.85, gt=0, le=1, description="GPU memory share; GPU only"
     )
@@ -49,7 +53,34 @@ class RolloutConfig(StrictModel):
     )
     temperature: float = Field(default=1.0, gt=0, le=2, description="vLLM samples up to 2")
     max_response_tokens: PositiveInt = 2048
+    truncated: Literal["zero", "mask"] = Field(
+        default="zero",
+        description="responses cut by the cap: wrong, or left out of their group",
+    )
+    degenerate_groups: Literal["keep", "refill"] = Field(
+        default="keep",
+        description="groups all right or all wrong: kept for the τ term, or replaced",
+    )
+    max_refills: NonNegativeInt = Field(default=3, description="further rounds of `refill`")
     engine: EngineConfig = EngineConfig()
+
+
+class Ramp(StrictModel):
+    """A straight line from `start` at iteration 0 to `end` at iteration `iterations`."""
+
+    start: PositiveFloat
+    end: PositiveFloat
+    iterations: PositiveInt
+
+
+class ScheduleConfig(StrictModel):
+    """What changes over the iterations; what is absent stays at its own setting."""
+
+    temperature: Ramp | None = None
+    max_response_tokens: Ramp | None = Field(
+        default=None, description="up to rollout.max_response_tokens"
+    )
+    learning_rate: Ramp | None = None
 
 
 class SamplingConfig(StrictModel):
@@ -131,32 +162,35 @@ class ObjectiveConfig(BaseModel):
 
     @property
     def settings(self) -> Any:
-        """The objective's own config, with its defaults filled in."""
-        return self._model.model_validate(self.model_extra or {})
+        """The objective's own config."""
+        return _objective_model(self.name).model_validate(self.model_extra or {})
 
-    @property
-    def _model(self) -> type[BaseModel]:
-        if self.name in objectives.BUILTIN:
-            return objectives.BUILTIN[self.name]
-        # Not at the top: it imports torch, which a config of a built-in objective does not need.
-        from ..rl.objectives import find
-
-        return find(self.name)[1]
-
-    @model_validator(mode="after")
-    def _settings_fit(self) -> ObjectiveConfig:
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, given: Any) -> Any:
+        """With the objective's defaults, so that a saved config says all that was used."""
+        if not isinstance(given, dict) or not isinstance(
+            name := given.get("name", "mirror_descent"), str
+        ):
+            return given
         try:
-            model = self._model
-            model.model_validate(self.model_extra or {})
-        except ValidationError as error:
-            raise ValueError(settings_error(error, self.name, model)) from None
+            model = _objective_model(name)
         except ConfigError as error:
             raise ValueError(str(error)) from None
-        return self
+        try:
+            settings = model.model_validate({k: v for k, v in given.items() if k != "name"})
+        except ValidationError as error:
+            raise ValueError(settings_error(error, name, model)) from None
+        return {"name": name, **settings.model_dump(mode="json")}
 
-    @model_serializer
-    def _resolved(self) -> dict[str, Any]:
-        return {"name": self.name, **self.settings.model_dump(mode="json")}
+
+def _objective_model(name: str) -> type[BaseModel]:
+    if name in objectives.BUILTIN:
+        return objectives.BUILTIN[name]
+    # Not at the top: it imports torch, which a config of a built-in objective does not need.
+    from ..rl.objectives import find
+
+    return find(name)[1]
 
 
 class CorrectionConfig(StrictModel):
@@ -213,6 +247,7 @@ class RLConfig(StrictModel):
         default=(RewardEntry(type="accuracy"),), min_length=1, description="summed by weight"
     )
     reward: RewardConfig = RewardConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     correction: CorrectionConfig = CorrectionConfig()
     learner: LearnerConfig = LearnerConfig()
@@ -238,8 +273,7 @@ class RLConfig(StrictModel):
     def _one_or_several(cls, value: Any) -> Any:
         # Decided here, because the errors of a union name its members instead of the field.
         if not isinstance(value, list | tuple):
-            plain = value.model_dump() if type(value) is ProblemSource else value
-            return WeightedSource.model_validate(plain)
+            return WeightedSource.model_validate(value)
         if not value:
             raise ValueError("no source is listed; add `- path: …`")
         return _SOURCES.validate_python(value)
@@ -261,6 +295,12 @@ class RLConfig(StrictModel):
                 f"rollout.max_response_tokens ({self.rollout.max_response_tokens}) must be smaller "
                 f"than rollout.engine.max_model_len ({self.rollout.engine.max_model_len}): "
                 "the prompt needs room too"
+            )
+        cap = self.schedule.max_response_tokens
+        if cap is not None and max(cap.start, cap.end) > self.rollout.max_response_tokens:
+            raise ValueError(
+                f"schedule.max_response_tokens rises to {max(cap.start, cap.end):g}, above "
+                f"rollout.max_response_tokens ({self.rollout.max_response_tokens}): raise that too"
             )
         if self.learner.minibatches > self.rollout.problems_per_iteration:
             raise ValueError(

@@ -18,6 +18,7 @@ from ..rewards.types import GradeRequest, Policy, Verdict
 from ..rollouts.fleet import Fleet
 from ..rollouts.types import Rollout, RolloutFailure, SamplingSettings, StopReason
 from .checkpoints import check_weights
+from .recorder import write_atomically
 from .types import raw_accuracy
 
 
@@ -30,13 +31,18 @@ class Answered:
     verdicts: tuple[Verdict, ...]
 
     @property
-    def accuracy(self) -> float | None:
-        """Share of right answers among gradable samples; None when there is none."""
-        graded = [
+    def accuracies(self) -> tuple[float, ...]:
+        """Raw correctness of the gradable samples."""
+        return tuple(
             raw_accuracy(rollout, verdict)
             for rollout, verdict in zip(self.rollouts, self.verdicts, strict=True)
             if verdict.gradable
-        ]
+        )
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of right answers among gradable samples; None when there is none."""
+        graded = self.accuracies
         return sum(graded) / len(graded) if graded else None
 
 
@@ -176,7 +182,7 @@ def write_evaluation(
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
     (folder / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
     path = folder / f"{name}.json"
-    path.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_atomically(path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
     return path
 
 

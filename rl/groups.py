@@ -18,13 +18,15 @@ from .types import Group
 Baseline = Literal["mean", "leave_one_out", "log_partition", "standardised"]
 
 
-def rewarded(answered: Sequence[Answered], rewards: Rewards, iteration: int) -> list[Answered]:
+def rewarded(
+    answered: Sequence[Answered], rewards: Rewards, iteration: int, mask_truncated: bool = False
+) -> list[Answered]:
     """The same samples, their verdicts now with weighted reward parts.
 
     Only samples that count in their group's statistics are shown to the rewards: not those whose
     grading failed or whose generation was aborted. A sample a plugin failed on becomes invalid.
     """
-    shown = [_gradable(one) for one in answered]
+    shown = [_gradable(one, mask_truncated) for one in answered]
     scored = rewards.score(
         [
             RewardBatch(tuple(_sample(one, index) for index in indices), iteration)
@@ -39,13 +41,13 @@ def rewarded(answered: Sequence[Answered], rewards: Rewards, iteration: int) -> 
     return results
 
 
-def _gradable(answered: Answered) -> list[int]:
+def _gradable(answered: Answered, mask_truncated: bool) -> list[int]:
     return [
         index
         for index, (rollout, verdict) in enumerate(
             zip(answered.rollouts, answered.verdicts, strict=True)
         )
-        if counts(rollout, verdict)
+        if counts(rollout, verdict, mask_truncated)
     ]
 
 
@@ -64,8 +66,11 @@ def _sample(answered: Answered, index: int) -> Sample:
     )
 
 
-def counts(rollout: Rollout, verdict: Verdict) -> bool:
-    """Whether a sample is part of its group: graded, and its generation came to an end."""
+def counts(rollout: Rollout, verdict: Verdict, mask_truncated: bool = False) -> bool:
+    """Whether a sample is part of its group: graded, and its generation came to an end, which
+    with `mask_truncated` the token cap is not."""
+    if mask_truncated and rollout.stop_reason is StopReason.LENGTH:
+        return False
     return verdict.gradable and rollout.stop_reason is not StopReason.ABORTED
 
 
@@ -101,6 +106,7 @@ def build_group(
     *,
     baseline: Baseline,
     tau: float = 1.0,
+    mask_truncated: bool = False,
 ) -> Group | None:
     """The group of the samples that count, or None when none is left.
 
@@ -110,7 +116,7 @@ def build_group(
     kept = [
         (rollout, verdict)
         for rollout, verdict in zip(rollouts, verdicts, strict=True)
-        if counts(rollout, verdict)
+        if counts(rollout, verdict, mask_truncated)
     ]
     if not kept:
         return None
@@ -119,17 +125,26 @@ def build_group(
     return Group(problem, kept_rollouts, kept_verdicts, total, advantages(total, baseline, tau))
 
 
-def build_groups(answered: Sequence[Answered], objective: ObjectiveConfig) -> list[Group]:
+def build_groups(
+    answered: Sequence[Answered], objective: ObjectiveConfig, mask_truncated: bool = False
+) -> list[Group]:
     """The groups of an iteration, measured from the baseline that the objective names.
 
     An objective of one's own that names none gets the group mean. Problems of which no sample
     counts have no group.
     """
     settings = objective.settings
-    baseline = getattr(settings, "baseline", "mean")
-    tau = getattr(settings, "tau", 1.0)
+    baseline: Baseline = getattr(settings, "baseline", "mean")
+    tau: float = getattr(settings, "tau", 1.0)
     built = (
-        build_group(one.problem, one.rollouts, one.verdicts, baseline=baseline, tau=tau)
+        build_group(
+            one.problem,
+            one.rollouts,
+            one.verdicts,
+            baseline=baseline,
+            tau=tau,
+            mask_truncated=mask_truncated,
+        )
         for one in answered
     )
     return [group for group in built if group is not None]

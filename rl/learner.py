@@ -28,6 +28,7 @@ from .batch import pack, split_minibatches, split_packs
 from .corrections import Corrections, corrections
 from .objectives import ObjectiveInputs, find
 from .policy import Policy
+from .schedule import learning_rate, temperature
 from .types import Batch, Group
 
 if TYPE_CHECKING:
@@ -111,17 +112,19 @@ class Learner:
         self.optimizer: Any = self.accelerator.prepare_optimizer(optimizer)
         self.objective, _config = find(config.objective.name)
         self.objective_settings = config.objective.settings
+        self.iteration = 0
         self.minibatches: list[list[_Pack]] = []
         self.buckets: Iterator[dict[str, Any]] | None = None
         self.sender: WeightSender | None = None
 
     # -- one iteration -------------------------------------------------------------------------
 
-    def take_groups(self, groups: Sequence[Group], weight_version: int) -> ReferenceReport:
+    def take_groups(self, groups: Sequence[Group], iteration: int) -> ReferenceReport:
         """Pack this rank's share of the iteration and recompute log π_i with the training
         kernels; what the engine reported serves comparison and corrections only."""
+        self._begin(iteration)
         self.minibatches = [
-            self._packs(minibatch, weight_version)
+            self._packs(minibatch, iteration)
             for minibatch in split_minibatches(groups, self.config.learner.minibatches)
         ]
         tokens, difference_sum, difference_max, kl_sum, entropy_sum = 0, 0.0, 0.0, 0.0, 0.0
@@ -157,6 +160,8 @@ class Learner:
 
     def update(self) -> UpdateReport:
         """Several optimizer steps on the groups taken last; π_i stays fixed throughout."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.config, self.iteration)
         world = self.address.world_size
         loss, ell_sum, ell_max, tokens, sequences, clipped = 0.0, 0.0, 0.0, 0, 0, 0
         grad_norms = []
@@ -197,8 +202,9 @@ class Learner:
             clipped=clipped,
         )
 
-    def score(self, groups: Sequence[Group]) -> float:
+    def score(self, groups: Sequence[Group], iteration: int) -> float:
         """Largest |log π − log μ| over the response tokens of a few probe rollouts."""
+        self._begin(iteration)
         largest = 0.0
         for members in split_packs(groups, self.config.learner.pack_tokens):
             batch = self._to_device(pack(members, self._patchify))
@@ -255,6 +261,11 @@ class Learner:
         self.accelerator.load_state(str(folder))
 
     # -- parts ---------------------------------------------------------------------------------
+
+    def _begin(self, iteration: int) -> None:
+        self.iteration = iteration
+        policy: Policy = self.accelerator.unwrap_model(self.policy)  # pyright: ignore
+        policy.temperature = temperature(self.config, iteration)
 
     def _packs(self, groups: Sequence[Group], weight_version: int) -> list[_Pack]:
         members = split_packs(groups, self.config.learner.pack_tokens)

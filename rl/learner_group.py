@@ -50,10 +50,10 @@ class LearnerGroup:
         ]
         self._all(lambda rank: rank.start.remote())
 
-    def take_groups(self, groups: Sequence[Group], weight_version: int) -> ReferenceReport:
+    def take_groups(self, groups: Sequence[Group], iteration: int) -> ReferenceReport:
         """Summed over ranks; see `Learner.take_groups`."""
         shared = ray.put(list(groups))
-        reports = self._all(lambda rank: rank.take_groups.remote(shared, weight_version))
+        reports = self._all(lambda rank: rank.take_groups.remote(shared, iteration))
         return ReferenceReport(
             tokens=sum(report.tokens for report in reports),
             difference_sum=sum(report.difference_sum for report in reports),
@@ -77,8 +77,8 @@ class LearnerGroup:
             clipped=sum(report.clipped for report in reports),
         )
 
-    def score(self, groups: Sequence[Group]) -> float:
-        return max(self._all(lambda rank: rank.score.remote(list(groups))))
+    def score(self, groups: Sequence[Group], iteration: int) -> float:
+        return max(self._all(lambda rank: rank.score.remote(list(groups), iteration)))
 
     def weights(self) -> Iterator[dict[str, Any]]:
         """Buckets of the current weights, one alive at a time."""

@@ -15,12 +15,13 @@ from ..rewards.grader import Grader
 from ..rollouts.fleet import Fleet
 from ..rollouts.types import SamplingSettings
 from .checkpoints import RunCheckpoints
-from .evaluate import Answered, evaluate, grade_rollouts, write_evaluation
-from .groups import build_groups, rewarded
+from .collect import collect
+from .evaluate import Answered, evaluate, write_evaluation
 from .learner_group import LearnerGroup
 from .metrics import iteration_metrics
 from .recorder import Recorder
 from .sampler import ProblemSampler
+from .schedule import learning_rate, max_response_tokens, temperature
 from .types import Group
 
 PROBE_TOKENS = 8
@@ -54,18 +55,9 @@ def train_iterations(run: Run, first: int) -> None:
     if first == 0:
         evaluate_policy(run, 0, "before")
     for iteration in range(first, config.iterations):
-        with recorder.stage("rollout"):
-            problems = run.sampler.next(config.rollout.problems_per_iteration, iteration)
-            rollouts, failures = run.fleet.generate(problems, sampling(config, iteration))
-        with recorder.stage("grade"):
-            answered = grade_rollouts(run.grader, problems, rollouts)
-            run.sampler.update({a.problem.id: s for a in answered if (s := a.accuracy) is not None})
-            answered = rewarded(answered, run.rewards, iteration)
-            groups = build_groups(answered, config.objective)
-        report_failures(run, iteration, failures)
-        report_invalid(run, iteration, answered)
-        if not groups:
-            raise KVLError(f"iteration {iteration}: none of {len(problems)} problems gave a group")
+        collected = collect(run, iteration)
+        groups = collected.groups
+        report_invalid(run, iteration, collected.answered)
         with recorder.stage("reference"):
             reference = run.learner.take_groups(groups, iteration)
             # The mean, not the largest: among millions of router decisions a few are ties, which
@@ -74,7 +66,12 @@ def train_iterations(run: Run, first: int) -> None:
             check_agreement(config, mean_difference, f"sampling of iteration {iteration}")
         with recorder.stage("learn"):
             update = run.learner.update()
-        metrics = iteration_metrics(config, answered, groups, reference, update)
+        metrics = iteration_metrics(collected, reference, update)
+        metrics |= {
+            "temperature": temperature(config, iteration),
+            "response_cap": max_response_tokens(config, iteration),
+            "learning_rate": learning_rate(config, iteration),
+        }
         metrics |= run.sampler.metrics()
         metrics |= {"sync_difference_max": difference, "weight_version": iteration}
         with recorder.stage("sync"):
@@ -83,22 +80,13 @@ def train_iterations(run: Run, first: int) -> None:
         done = iteration + 1
         if due(config.evaluation.every if config.evaluation else None, done, config.iterations):
             metrics |= evaluate_policy(run, done, f"iteration_{done:06d}")
-        recorder.log(iteration, metrics | {"failures": len(failures)})
+        recorder.log(iteration, metrics)
         if due(config.checkpoint_every, done, config.iterations) or done == config.iterations:
             with recorder.stage("checkpoint"):
                 save_checkpoint(run, done)
     with recorder.stage("checkpoint"):
         run.learner.export((config.run_dir / "final").absolute())
     evaluate_policy(run, config.iterations, "after")
-
-
-def sampling(config: RLConfig, iteration: int) -> SamplingSettings:
-    return SamplingSettings(
-        samples=config.rollout.samples_per_problem,
-        temperature=config.rollout.temperature,
-        max_response_tokens=config.rollout.max_response_tokens,
-        seed=config.seed * 1_000_003 + iteration,
-    )
 
 
 def sync_weights(run: Run, version: int) -> float:
@@ -113,11 +101,11 @@ def sync_weights(run: Run, version: int) -> float:
     else:
         run.learner.send_weights(run.fleet, version)
     probes = run.sampler.problems[: config.probe_problems * config.rollout.workers]
-    settings = SamplingSettings(1, config.rollout.temperature, PROBE_TOKENS, seed=version)
+    settings = SamplingSettings(1, temperature(config, version), PROBE_TOKENS, seed=version)
     rollouts, _failures = run.fleet.generate(probes, settings)
     by_id = {problem.id: problem for problem in probes}
     difference = run.learner.score(
-        [Group(by_id[r.problem_id], (r,), (), (0.0,), (0.0,)) for r in rollouts]
+        [Group(by_id[r.problem_id], (r,), (), (0.0,), (0.0,)) for r in rollouts], version
     )
     stale = {version_of for r in rollouts for version_of in r.weight_versions} - {version}
     if stale:
@@ -133,13 +121,6 @@ def check_agreement(config: RLConfig, difference: float, when: str) -> None:
             f"more than mismatch_tolerance {config.mismatch_tolerance:g}; the engine does not hold "
             "the learner's weights, or computes in another precision (bf16 needs a larger value)"
         )
-
-
-def report_failures(run: Run, iteration: int, failures) -> None:
-    """A problem that cannot be rolled out is written down once and not asked for again."""
-    for failure in failures:
-        run.sampler.exclude(failure.problem_id)
-        run.recorder.failure(iteration, failure.problem_id, failure.reason)
 
 
 def report_invalid(run: Run, iteration: int, answered: list[Answered]) -> None:

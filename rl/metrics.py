@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..configs.rl import RLConfig
 from ..rewards.types import Outcome
 from ..rollouts.types import StopReason
-from .evaluate import Answered
+from .collect import Collected
 from .learner import ReferenceReport, UpdateReport
 from .types import Group
 
 
 def iteration_metrics(
-    config: RLConfig,
-    answered: Sequence[Answered],
-    groups: Sequence[Group],
+    collected: Collected,
     reference: ReferenceReport,
     update: UpdateReport,
 ) -> dict[str, float]:
@@ -29,13 +26,14 @@ def iteration_metrics(
     masked_share, stale_share, clipped   tokens left out of the loss, tokens of older weights, and
                  how many tokens or sequences the objective gave no policy gradient
     """
+    answered, groups = collected.answered, collected.groups
     verdicts = [verdict for a in answered for verdict in a.verdicts]
     rollouts = [rollout for a in answered for rollout in a.rollouts]
     lengths = [len(rollout.response_token_ids) for rollout in rollouts]
     rewards = [reward for group in groups for reward in group.rewards]
-    right = [group.accuracies for group in groups]
-    correct = sum(sum(values) for values in right)
-    graded = sum(len(values) for values in right)
+    right = [values for a in answered if (values := a.accuracies)]
+    correct = sum(map(sum, right))
+    graded = sum(map(len, right))
     tokens = max(reference.tokens, 1)
     response_tokens = max(reference.tokens + reference.stale, 1)
     return {
@@ -66,7 +64,8 @@ def iteration_metrics(
         "clipped": update.clipped,
         "grad_norm": update.grad_norm,
         "learner_tokens": update.tokens,
-        "learning_rate": config.learner.optimizer.learning_rate,
+        "refills": collected.refills,
+        "failures": len(collected.failures),
     }
 
 

@@ -126,6 +126,10 @@ class Recorder:
         for transcript, written_at in transcript_files(self.run_dir):
             if written_at >= iteration:
                 transcript.unlink()
+        for evaluation in (self.run_dir / "evaluation").glob("*.json"):
+            # It counts finished iterations: the one of 0 comes before the first.
+            if json.loads(evaluation.read_text())["iteration"] > iteration:
+                evaluation.unlink()
         # Trackers open at the next log, because TensorBoard takes its purge step when it opens.
         self._close_sinks()
         self._purge_step = iteration

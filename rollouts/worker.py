@@ -11,10 +11,7 @@ import asyncio
 import copy
 import hashlib
 import itertools
-import multiprocessing
-import multiprocessing.forkserver
 import os
-import threading
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +19,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..configs.rl import EngineConfig
 from ..problems.types import ImageSource, ProblemError
+from .engine_process import (
+    fork_engines_from_forkserver,
+    set_environment,
+    start_engine_forkserver,
+)
 from .types import (
     Rollout,
     RolloutFailure,
@@ -36,13 +38,12 @@ if TYPE_CHECKING:
     from vllm.outputs import CompletionOutput, RequestOutput
     from vllm.sampling_params import SamplingParams
     from vllm.v1.engine.async_llm import AsyncLLM
+    from vllm.v1.engine.output_processor import RequestOutputCollector
 
 T = TypeVar("T")
 
 MAX_IMAGES_PER_PROMPT = 64
 LIVENESS_SECONDS = 1.0
-# Imported once, in parallel with the actor's own imports, by the server the engine forks from.
-_ENGINE_MODULES = ["vllm.v1.engine.core", "vllm.v1.worker.cpu_worker", "kvl.rollouts.vllm_model"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,15 @@ class _Image:
 class _Prompt:
     token_ids: list[int]
     images: tuple[_Image, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Queued:
+    """A problem whose samples the engine knows of; each collector will hold one output."""
+
+    request: RolloutRequest
+    prompt: _Prompt
+    collectors: list[RequestOutputCollector]
 
 
 class EngineDied(RuntimeError):
@@ -85,9 +95,9 @@ class RolloutWorker:
         self._one_process = not on_gpu and config.tensor_parallel_size == 1
         self._engine: AsyncLLM | None = None
         self._request_numbers = itertools.count()
-        _set_environment(config, on_gpu)
+        set_environment(config, on_gpu)
         if self._one_process:
-            _start_engine_forkserver()
+            start_engine_forkserver()
 
     async def start(self) -> dict[str, Any]:
         """Load the checkpoint into a fresh engine. Returns `place()`."""
@@ -104,7 +114,7 @@ class RolloutWorker:
         from vllm.v1.engine.async_llm import AsyncLLM
 
         if self._one_process:
-            _fork_engines_from_forkserver()
+            fork_engines_from_forkserver()
         self._engine = AsyncLLM.from_engine_args(self._engine_args())
         await self._engine.update_weight_version(str(self._weight_version))
         return self.place()
@@ -179,24 +189,67 @@ class RolloutWorker:
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
+        if self._config.deterministic:
+            return await self._while_alive(self._sample_in_order(requests, settings, parameters))
         sampling = (self._sample_one(request, settings, parameters) for request in requests)
         return await self._while_alive(asyncio.gather(*sampling))
+
+    async def _sample_in_order(
+        self,
+        requests: Sequence[RolloutRequest],
+        settings: SamplingSettings,
+        parameters: SamplingParams,
+    ) -> list[list[Rollout] | RolloutFailure]:
+        """All requests wait in the paused engine, in their order and without cached prefixes.
+
+        Every step then holds the same sequences in every run, and so every rounding is the same.
+        """
+        engine = self._running_engine
+        await engine.pause_generation(mode="keep", clear_cache=True)
+        try:
+            queued = [await self._queue(request, settings, parameters) for request in requests]
+        finally:
+            await engine.resume_generation()
+        return await asyncio.gather(*map(self._collect, queued))
 
     async def _sample_one(
         self, request: RolloutRequest, settings: SamplingSettings, parameters: SamplingParams
     ) -> list[Rollout] | RolloutFailure:
+        return await self._collect(await self._queue(request, settings, parameters))
+
+    async def _queue(
+        self, request: RolloutRequest, settings: SamplingSettings, parameters: SamplingParams
+    ) -> _Queued | RolloutFailure:
         from vllm.exceptions import VLLMClientError
 
         try:
             prompt = await asyncio.to_thread(self._prepare, request, settings)
-            return await asyncio.gather(
-                *(
-                    self._sample_once(request, prompt, sample, settings.seed, parameters)
-                    for sample in range(settings.samples)
+            collectors = []
+            for sample in range(settings.samples):
+                own = copy.copy(parameters)
+                own.seed = sample_seed(settings.seed, request.problem_id, sample)
+                collectors.append(
+                    await self._running_engine.add_request(
+                        f"{next(self._request_numbers)}", self._engine_input(prompt), own
+                    )
                 )
-            )
         except (ProblemError, VLLMClientError) as error:
             return RolloutFailure(request.problem_id, str(error))
+        return _Queued(request, prompt, collectors)
+
+    async def _collect(self, queued: _Queued | RolloutFailure) -> list[Rollout] | RolloutFailure:
+        from vllm.outputs import RequestOutput
+
+        if isinstance(queued, RolloutFailure):
+            return queued
+        rollouts = []
+        for sample, collector in enumerate(queued.collectors):
+            # With final outputs only, the first one is the last one.
+            output = collector.get_nowait() or await collector.get()
+            if not isinstance(output, RequestOutput):
+                raise RuntimeError(f"no text from the engine for {queued.request.problem_id}")
+            rollouts.append(self._rollout(queued.request, queued.prompt, sample, output))
+        return rollouts
 
     def _prepare(self, request: RolloutRequest, settings: SamplingSettings) -> _Prompt:
         import torch
@@ -205,10 +258,13 @@ class RolloutWorker:
         decoded = iter(images)
         parts = [part if isinstance(part, str) else next(decoded) for part in request.parts]
         encoded = self._processor.encode_prompt(parts)
-        room = self._config.max_model_len - len(encoded.token_ids)
+        token_ids = list(encoded.token_ids)
+        if settings.response_prefix:
+            token_ids += self._processor.chat.text(settings.response_prefix)
+        room = self._config.max_model_len - len(token_ids)
         if room < settings.max_response_tokens:
             raise ProblemError(
-                f"problem {request.problem_id}: its prompt of {len(encoded.token_ids)} tokens "
+                f"problem {request.problem_id}: its prompt of {len(token_ids)} tokens "
                 f"leaves {max(room, 0)} of max_model_len {self._config.max_model_len}, less than "
                 f"max_response_tokens {settings.max_response_tokens}"
             )
@@ -217,7 +273,6 @@ class RolloutWorker:
                 f"problem {request.problem_id}: {len(images)} images, at most "
                 f"{MAX_IMAGES_PER_PROMPT} are possible"
             )
-        token_ids = list(encoded.token_ids)
         placed: list[_Image] = []
         position = 0
         for image, tokens in zip(images, encoded.image_tokens, strict=True):
@@ -229,26 +284,6 @@ class RolloutWorker:
             placed.append(_Image(position, tokens, pixels, patches["image_grid_hws"][0], digest))
             position += tokens
         return _Prompt(token_ids, tuple(placed))
-
-    async def _sample_once(
-        self,
-        request: RolloutRequest,
-        prompt: _Prompt,
-        sample: int,
-        seed: int | None,
-        parameters: SamplingParams,
-    ) -> Rollout:
-        own = copy.copy(parameters)
-        own.seed = sample_seed(seed, request.problem_id, sample)
-        number = next(self._request_numbers)
-        final: RequestOutput | None = None
-        async for output in self._running_engine.generate(
-            self._engine_input(prompt), own, f"{number}"
-        ):
-            final = output
-        if final is None:
-            raise RuntimeError(f"the engine gave no output for problem {request.problem_id}")
-        return self._rollout(request, prompt, sample, final)
 
     def _engine_input(self, prompt: _Prompt) -> Any:
         from vllm.inputs import mm_input, tokens_input
@@ -387,56 +422,3 @@ def _sampled_logprobs(completion: CompletionOutput) -> tuple[float, ...]:
         return ()
     # The first entry of every position is the sampled token.
     return tuple(logprobs.logprobs[start] for start in logprobs.start_indices)  # pyright: ignore
-
-
-def _set_environment(config: EngineConfig, on_gpu: bool) -> None:
-    """Process-wide settings; vLLM has no arguments for them."""
-    os.environ.update(
-        HF_HUB_OFFLINE="1",
-        TRANSFORMERS_OFFLINE="1",
-        TOKENIZERS_PARALLELISM="false",
-        VLLM_NO_USAGE_STATS="1",
-        KVL_ENGINE_OWNER=str(os.getpid()),
-        # Our sampling plug-in speaks the first model runner's interface.
-        VLLM_USE_V2_MODEL_RUNNER="0",
-    )
-    # Its warnings are about choices made on purpose here; errors arrive as exceptions as well.
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")
-    if on_gpu:
-        if config.weight_transfer == "ipc":
-            # Its handles are not plain data, and they come from our own learner only.
-            os.environ["VLLM_ALLOW_INSECURE_SERIALIZATION"] = "1"
-        return
-    os.environ.update(
-        OMP_NUM_THREADS=str(config.threads),
-        # The engine, the actor and the learner share the cores: none gets one for itself.
-        VLLM_CPU_OMP_THREADS_BIND="nobind",
-        VLLM_DISABLE_SHARED_EXPERTS_STREAM="1",
-        # Keys and values per head, as in the learner: the CPU kernel for the compressed latent
-        # does 8 times the work and allows no prefix caching.
-        VLLM_MLA_DISABLE="1",
-        # Waiting threads sleep: on shared cores spinning ones stop those they wait for.
-        OMP_WAIT_POLICY="PASSIVE",
-        GOMP_SPINCOUNT="0",
-        # Else the first sampled token waits 20 s for inductor to compile a rank count.
-        TORCHDYNAMO_DISABLE="1",
-        TORCH_CPP_LOG_LEVEL="ERROR",
-    )
-
-
-def _start_engine_forkserver() -> None:
-    """Start importing vLLM in a clean server process now; the engine is later forked from it.
-
-    It halves the start: vLLM takes 7 s to import, and otherwise the engine process would begin
-    only after the actor's own import. The server has no threads and no Ray connection, and it
-    ends when this process does.
-    """
-    multiprocessing.set_forkserver_preload(_ENGINE_MODULES)
-    threading.Thread(target=multiprocessing.forkserver.ensure_running, daemon=True).start()
-
-
-def _fork_engines_from_forkserver() -> None:
-    from vllm.v1.engine import utils
-
-    utils.get_mp_context = lambda: multiprocessing.get_context("forkserver")  # pyright: ignore

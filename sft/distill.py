@@ -10,14 +10,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..configs.common import ProblemSource
 from ..configs.errors import ConfigError
@@ -27,7 +25,8 @@ from ..problems.loading import load_problems
 from ..problems.types import Problem
 from ..rewards.grader import Grader
 from ..rl.checkpoints import check_weights
-from ..rl.evaluate import Answered, grade_rollouts
+from ..rl.evaluate import grade_rollouts
+from ..rl.rate import in_chunks
 from ..rollouts.fleet import Fleet
 from ..rollouts.types import RolloutFailure, SamplingSettings
 from .distill_samples import SamplesFile, Source, weights_digest
@@ -36,8 +35,6 @@ from .preference import preference_rows
 
 Keep = Literal["shortest", "diverse"]
 Format = Literal["sft", "dpo"]
-# Engines that finish a wave's last long responses already work on the next one.
-WAVES_IN_FLIGHT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,60 +106,18 @@ def _sample_rest(
     failures: list[RolloutFailure] = []
     if not missing:
         return failures
-    console = Console(stderr=True)
     if len(missing) < len(problems):
         done = len(problems) - len(missing)
         line = f"{samples.path}: {done} of {len(problems)} problems are already sampled"
-        console.print(line, markup=False, soft_wrap=True)
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("problems, {task.fields[solved]} solved"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    )
+        Console(stderr=True).print(line, markup=False, soft_wrap=True)
     with (
         Fleet(checkpoint, rollout, seed=settings.seed or 0) as fleet,
         Grader(reward.grader_workers, reward.grader_timeout_seconds) as grader,
-        bar,
     ):
-        solved = 0
-        completed = len(problems) - len(missing)
-        task = bar.add_task("starting", total=len(problems), completed=completed, solved=solved)
-        assert fleet.workers  # waits for the engines
-        bar.update(task, description="sampling")
-        for answered, failed in _waves(fleet, grader, missing, settings, rollout):
-            samples.append(answered)
-            failures += failed
-            solved += sum(bool(one.accuracy) for one in answered)
-            bar.update(task, advance=len(answered) + len(failed), solved=solved)
+        for chunk in in_chunks(fleet, missing, settings, rollout, "sampling"):
+            samples.append(grade_rollouts(grader, chunk.problems, chunk.rollouts))
+            failures += chunk.failures
     return failures
-
-
-def _waves(
-    fleet: Fleet,
-    grader: Grader,
-    problems: Sequence[Problem],
-    settings: SamplingSettings,
-    rollout: RolloutConfig,
-) -> Iterator[tuple[list[Answered], list[RolloutFailure]]]:
-    """Graded responses in the order of the problems; a wave fills the engines once."""
-    seats = rollout.workers * rollout.engine.max_num_seqs
-    size = max(rollout.workers, seats // settings.samples)
-
-    def work(wave: Sequence[Problem]) -> tuple[list[Answered], list[RolloutFailure]]:
-        rollouts, failed = fleet.generate(wave, settings)
-        return grade_rollouts(grader, wave, rollouts), failed
-
-    executor = ThreadPoolExecutor(1 if rollout.engine.deterministic else WAVES_IN_FLIGHT)
-    try:
-        waves = [problems[start : start + size] for start in range(0, len(problems), size)]
-        yield from executor.map(work, waves)
-    finally:
-        # Not waited for: after an interruption the fleet's end ends them.
-        executor.shutdown(wait=False, cancel_futures=True)
 
 
 def chosen_rows(

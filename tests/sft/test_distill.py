@@ -168,7 +168,7 @@ class ScriptedFleet:
     script: Callable[[Problem], Sequence[str]]
 
     def __init__(self, *_: object, **__: object) -> None:
-        self.workers = [object()]
+        pass
 
     def __enter__(self) -> ScriptedFleet:
         return self
@@ -235,8 +235,8 @@ def run(checkpoint: Path, problems_file: Path) -> Callable[..., list[dict[str, A
         settings: SamplingSettings = SETTINGS,
         path: Path = problems_file,
     ) -> list[dict[str, Any]]:
-        # Two problems a wave.
-        rollout = RolloutConfig(engine=EngineConfig(max_num_seqs=8))
+        # Two problems a chunk.
+        rollout = RolloutConfig(engine=EngineConfig(max_num_seqs=4))
         source = ProblemSource(path=path)
         distill(checkpoint, source, out, settings, choice, rollout, RewardConfig())
         return [json.loads(line) for line in out.read_text().splitlines()]

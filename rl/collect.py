@@ -1,0 +1,81 @@
+"""Problems → rollouts → verdicts → groups: the first half of an iteration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ..configs.errors import KVLError
+from ..configs.rl import RLConfig
+from ..rollouts.types import RolloutFailure, SamplingSettings
+from .evaluate import Answered, grade_rollouts
+from .groups import build_groups, rewarded
+from .schedule import max_response_tokens, temperature
+from .types import Group
+
+if TYPE_CHECKING:
+    from .loop import Run
+
+
+@dataclass(slots=True)
+class Collected:
+    """Everything sampled for an iteration, and the groups of it that are trained on."""
+
+    answered: list[Answered] = field(default_factory=list)
+    groups: list[Group] = field(default_factory=list)
+    failures: list[RolloutFailure] = field(default_factory=list)
+    refills: int = 0
+
+
+def collect(run: Run, iteration: int) -> Collected:
+    """k responses to each of the iteration's problems, graded and grouped.
+
+    With `rollout.degenerate_groups: refill` (DAPO's dynamic sampling, arXiv 2503.14476), groups
+    whose samples are all right or all wrong are left out and other problems take their place, for
+    at most `rollout.max_refills` further rounds. Raises KVLError when no group is left.
+    """
+    config, recorder = run.config, run.recorder
+    wanted = config.rollout.problems_per_iteration
+    refill = config.rollout.degenerate_groups == "refill"
+    mask = config.rollout.truncated == "mask"
+    result = Collected()
+    for round_number in range(1 + (config.rollout.max_refills if refill else 0)):
+        result.refills = round_number
+        with recorder.stage("rollout"):
+            problems = run.sampler.next(wanted - len(result.groups), iteration)
+            rollouts, failures = run.fleet.generate(problems, sampling(config, iteration))
+        with recorder.stage("grade"):
+            answered = grade_rollouts(run.grader, problems, rollouts)
+            run.sampler.update({a.problem.id: s for a in answered if (s := a.accuracy) is not None})
+            answered = rewarded(answered, run.rewards, iteration, mask)
+            groups = build_groups(answered, config.objective, mask)
+        # At once: what cannot be rolled out must not be asked for again in the next round.
+        for failure in failures:
+            run.sampler.exclude(failure.problem_id)
+            recorder.failure(iteration, failure.problem_id, failure.reason)
+        result.answered += answered
+        result.failures += failures
+        result.groups += [group for group in groups if not (refill and is_degenerate(group))]
+        if len(result.groups) >= wanted:
+            break
+    if not result.groups:
+        raise KVLError(
+            f"iteration {iteration}: none of {len(result.answered) + len(result.failures)} "
+            "problems gave a group to train on"
+            + ("; every group was all right or all wrong" if refill else "")
+        )
+    return result
+
+
+def is_degenerate(group: Group) -> bool:
+    """All right or all wrong: without advantage, but not without the τ term (fact A8)."""
+    return len(set(group.accuracies)) == 1
+
+
+def sampling(config: RLConfig, iteration: int) -> SamplingSettings:
+    return SamplingSettings(
+        samples=config.rollout.samples_per_problem,
+        temperature=temperature(config, iteration),
+        max_response_tokens=max_response_tokens(config, iteration),
+        seed=config.seed * 1_000_003 + iteration,
+    )
