@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -81,6 +82,8 @@ class SamplesFile:
             lines.append(json.dumps(line, ensure_ascii=False) + "\n")
         with self.path.open("a", encoding="utf-8") as file:
             file.write("".join(lines))
+            file.flush()
+            os.fsync(file.fileno())
 
     def _read(self) -> None:
         whole = 0
