@@ -20,7 +20,14 @@ from pydantic import (
 
 from . import objectives
 from .base import StrictModel, settings_error
-from .common import OptimizerConfig, PrecisionConfig, ProblemSource, Tracker, WeightedSource
+from .common import (
+    OptimizerConfig,
+    ParameterGroup,
+    PrecisionConfig,
+    ProblemSource,
+    Tracker,
+    WeightedSource,
+)
 from .errors import ConfigError
 
 
@@ -217,6 +224,9 @@ class LearnerConfig(StrictModel):
     reset_optimizer: bool = True
     precision: PrecisionConfig = PrecisionConfig()
     activation_checkpointing: bool = False
+    freeze: tuple[ParameterGroup, ...] = Field(
+        default=(), description="parts of the model that keep their weights"
+    )
 
 
 class EvalConfig(StrictModel):
@@ -226,6 +236,15 @@ class EvalConfig(StrictModel):
     samples: PositiveInt = 4
     temperature: PositiveFloat = 1.0
     every: PositiveInt | None = Field(default=None, description="also every n iterations")
+    keep_best: Literal["pass_at_1", "greedy"] | None = Field(
+        default=None, description="export run_dir/best whenever this improves; needs `every`"
+    )
+
+    @model_validator(mode="after")
+    def _best_of_several(self) -> EvalConfig:
+        if self.keep_best is not None and self.every is None:
+            raise ValueError("evaluation.keep_best compares evaluations: set evaluation.every")
+        return self
 
 
 _SOURCES = TypeAdapter(tuple[WeightedSource, ...])

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from torch import nn
 
 from ..configs.rl import RLConfig
 from ..kimi_vl_model.checkpoint import export_checkpoint, load_model, published_tensors
+from ..kimi_vl_model.freezing import freeze
 from ..kimi_vl_model.image_processing import KimiVLImageProcessor
 from ..kimi_vl_model.optimizers import build_optimizer
 from ..kimi_vl_model.tokenization import banned_ids, load_tokenizer
@@ -33,6 +35,9 @@ from .types import Batch, Group
 
 if TYPE_CHECKING:
     from .weight_sender import WeightSender
+
+
+RECENT_IMAGES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,7 @@ class Learner:
         model = load_model(config.checkpoint)
         if config.learner.activation_checkpointing:
             model.gradient_checkpointing_enable()
+        freeze(model, config.learner.freeze)
         banned = banned_ids(load_tokenizer(config.checkpoint))
         policy = Policy(
             model, banned, config.rollout.temperature, chunk=config.learner.logprob_chunk
@@ -269,6 +275,8 @@ class Learner:
 
     def _packs(self, groups: Sequence[Group], weight_version: int) -> list[_Pack]:
         members = split_packs(groups, self.config.learner.pack_tokens)
+        # Samples of a group are neighbours: a few recent images are all that packs share.
+        patchify = lru_cache(maxsize=RECENT_IMAGES)(self._patchify)
         world, rank = self.address.world_size, self.address.rank
         rounds = -(-len(members) // world)
         packs = []
@@ -278,7 +286,7 @@ class Learner:
             # every rank must run as many forward passes as the others.
             weight = float(index < len(members))
             chosen = members[index] if weight else members[0]
-            batch = pack(chosen, self._patchify, weight_version)
+            batch = pack(chosen, patchify, weight_version)
             packs.append(_Pack(self._to_device(batch), weight))
         return packs
 

@@ -5,6 +5,8 @@ problems → rollouts → verdicts → groups → reference log-probs → optimi
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..configs.errors import KVLError
@@ -19,7 +21,7 @@ from .collect import collect
 from .evaluate import Answered, evaluate, write_evaluation
 from .learner_group import LearnerGroup
 from .metrics import iteration_metrics
-from .recorder import Recorder
+from .recorder import Recorder, write_atomically
 from .sampler import ProblemSampler
 from .schedule import learning_rate, max_response_tokens, temperature
 from .types import Group
@@ -80,6 +82,7 @@ def train_iterations(run: Run, first: int) -> None:
         done = iteration + 1
         if due(config.evaluation.every if config.evaluation else None, done, config.iterations):
             metrics |= evaluate_policy(run, done, f"iteration_{done:06d}")
+            keep_best(run, done, metrics)
         recorder.log(iteration, metrics)
         if due(config.checkpoint_every, done, config.iterations) or done == config.iterations:
             with recorder.stage("checkpoint"):
@@ -157,6 +160,22 @@ def evaluate_policy(run: Run, iteration: int, name: str) -> dict[str, float]:
         for key in ("pass_at_1", "greedy")
         if summary[key] is not None
     }
+
+
+def keep_best(run: Run, done: int, metrics: Mapping[str, float]) -> None:
+    """Export the policy to `run_dir/best` if its evaluation beats every earlier one's."""
+    config = run.config
+    name = config.evaluation.keep_best if config.evaluation else None
+    value = metrics.get(f"evaluation/{name}")
+    if name is None or value is None:
+        return
+    note = config.run_dir / "best.json"
+    if note.is_file() and json.loads(note.read_text())["value"] >= value:
+        return
+    with run.recorder.stage("checkpoint"):
+        run.learner.export((config.run_dir / "best").absolute())
+    best = {"metric": name, "value": value, "iteration": done}
+    write_atomically(note, json.dumps(best) + "\n")
 
 
 def save_checkpoint(run: Run, done: int) -> None:

@@ -49,6 +49,8 @@ def set_environment(config: EngineConfig, on_gpu: bool) -> None:
         # Else the first sampled token waits 20 s for inductor to compile a rank count.
         TORCHDYNAMO_DISABLE="1",
         TORCH_CPP_LOG_LEVEL="ERROR",
+        # It warns that there is no Triton, which a CPU does not need.
+        TORCH_LOGS="-torch._library.triton",
     )
 
 

@@ -1,4 +1,4 @@
-"""Rating with a real engine, killed on the way, and curating what it rated."""
+"""Going on with a rating that was killed, and curating what it rated, with a real engine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import yaml
 
 
-def test_a_killed_rating_is_resumed_and_its_rates_are_curated(workshop, records, write_records):
+def test_a_broken_off_rating_is_resumed_and_its_rates_are_curated(workshop, records, write_records):
     config = yaml.safe_load((workshop.folder / "rl.yaml").read_text())
     # Sixteen samples at a time in the engine are chunks of two problems.
     config["rollout"]["engine"]["max_num_seqs"] = 8
@@ -17,22 +17,31 @@ def test_a_killed_rating_is_resumed_and_its_rates_are_curated(workshop, records,
     broken = rows[0] | {"id": "broken", "images": ["images/none.png"]}
     write_records(workshop.folder / "problems/rated_in.jsonl", [*rows, broken])
 
+    # What a kill leaves that came in the middle of the fourth row.
     out = workshop.folder / "rated/out.jsonl"
-    command = ("kvl-rl", "rate", "sft/final", "problems/rated_in.jsonl", "--out", out)
-    command = (*command, "--samples", "8", "--config", "rate.yaml")
-    killed = workshop.start(*command)
-    killed.wait_until(lambda: out.exists() and out.read_bytes().count(b"\n") >= 2)
-    killed.kill()
+    out.parent.mkdir()
+    done = [row | {"images": [f"../problems/{row['images'][0]}"]} for row in rows[:3]]
+    write_records(out, [row | {"pass_rate": 0.125} for row in done])
     with out.open("ab") as file:
         file.write(b'{"id": "half a li')
-    before = out.read_bytes().splitlines()[:-1]
-    resumed = workshop.run(*command)
-    assert f"{len(before)} of 8 problems are rated already" in resumed.stdout
+    settings = {
+        "checkpoint": str(workshop.folder / "sft/final"),
+        "problems": str(workshop.folder / "problems/rated_in.jsonl"),
+        "samples": 8,
+        "temperature": 1.0,
+        "max_response_tokens": config["rollout"]["max_response_tokens"],
+    }
+    out.with_suffix(".json").write_text(json.dumps({"settings": settings}))
+    resumed = workshop.run(
+        *("kvl-rl", "rate", "sft/final", "problems/rated_in.jsonl", "--out", out),
+        *("--samples", "8", "--config", "rate.yaml"),
+    )
+    assert "3 of 8 problems are rated already" in resumed.stdout
     assert "skipped broken" in resumed.stdout
-    assert out.read_bytes().splitlines()[: len(before)] == before
 
     rated = records(out)
     assert [row["id"] for row in rated] == [row["id"] for row in rows]
+    assert [row["pass_rate"] for row in rated[:3]] == [0.125] * 3
     assert all(row["pass_rate"] * 8 in range(9) for row in rated)
     moved = [f"../problems/{row['images'][0]}" for row in rows]
     assert [row.pop("images") for row in rated] == [[name] for name in moved]

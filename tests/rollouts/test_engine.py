@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,20 @@ def change(model: KimiVLForConditionalGeneration, seed: int) -> None:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
+
+
+def test_a_response_prefix_is_the_end_of_the_prompt(
+    fleet: Fleet, processor: KimiVLProcessor
+) -> None:
+    prefix = "◁think▷\n\n◁/think▷"
+    plain = SamplingSettings(1, max_response_tokens=4, seed=1)
+    bare, _ = fleet.generate(PROBLEMS, plain)
+    begun, failures = fleet.generate(PROBLEMS, replace(plain, response_prefix=prefix))
+    assert failures == []
+    for one, other in zip(bare, begun, strict=True):
+        ids = tuple(processor.chat.text(prefix))
+        assert other.prompt_token_ids == one.prompt_token_ids + ids
+        assert len(other.response_token_ids) == len(other.logprobs) <= 4
 
 
 def test_samples_come_in_order_with_expanded_prompts(
