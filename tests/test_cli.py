@@ -25,7 +25,7 @@ def run(module: str, *arguments: str, **environment: str) -> subprocess.Complete
     ("module", "commands"),
     [
         ("kvl.rl.cli", ("train", "eval", "report", "grade", "rewards", "rate", "curate")),
-        ("kvl.sft.cli", ("init-tiny", "generate", "train")),
+        ("kvl.sft.cli", ("init-tiny", "generate", "inspect", "train", "distill", "merge")),
     ],
 )
 def test_help_lists_the_subcommands(module, commands):
