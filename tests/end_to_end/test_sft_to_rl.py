@@ -8,10 +8,8 @@ import pytest
 from kvl.configs.loading import load_config
 from kvl.configs.rl import RLConfig
 from kvl.kimi_vl_model.checkpoint import iterate_tensors, load_model
-from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-FIRST = "checkpoints/iteration_000001"
 METRICS = {
     "accuracy",
     "reward_mean",
@@ -130,26 +128,39 @@ def test_the_report_needs_no_network(workshop, finished):
         assert reference not in page
 
 
-def test_two_learner_ranks_learn_what_one_does(workshop, finished, records):
-    """Packs are dealt out to the ranks, one of which repeats a pack at weight 0."""
-    workshop.run(
-        "kvl-rl", "train", "rl.yaml", "run_dir=two_ranks", "iterations=1", "learner.world_size=2"
+def test_two_learner_ranks_learn_what_one_does(workshop, records):
+    """Packs are dealt out to the ranks, one of which repeats a pack at weight 0.
+
+    With Adam's usual eps the first steps are sign steps, and where a gradient is nearly 0 rounding
+    picks the sign; a large eps makes the step a smooth function of the gradient.
+    """
+    smooth = ("learner.optimizer.eps=1e-2", "learner.optimizer.learning_rate=1e-2")
+    folders = {}
+    for ranks in (1, 2):
+        run_dir = f"ranks_{ranks}"
+        workshop.run(
+            "kvl-rl",
+            "train",
+            "rl.yaml",
+            f"run_dir={run_dir}",
+            f"learner.world_size={ranks}",
+            "checkpoint_every=3",
+            *smooth,
+        )
+        folders[ranks] = workshop.folder / run_dir
+    one, two = (records(folders[ranks] / "metrics.jsonl") for ranks in (1, 2))
+    assert len(one) == len(two) == 3
+    for first, second in zip(one, two, strict=True):
+        for name in ("accuracy", "samples", "sampled_tokens", "learner_tokens"):
+            assert second[name] == first[name]
+        for name in ("loss", "ell_mean", "ell_max", "grad_norm", "entropy", "reward_mean"):
+            assert second[name] == pytest.approx(first[name], rel=1e-3, abs=1e-6), name
+    start, after_one, after_two = (
+        {name: tensor for name, tensor, _ in iterate_tensors(folder / "final")}
+        for folder in (workshop.folder / "sft", folders[1], folders[2])
     )
-    one = records(finished / "metrics.jsonl")[0]
-    two = records(workshop.folder / "two_ranks/metrics.jsonl")[0]
-    for name in ("accuracy", "samples", "sampled_tokens", "learner_tokens"):
-        assert two[name] == one[name]
-    for name in ("loss", "ell_mean", "ell_max", "grad_norm", "entropy", "reward_mean"):
-        assert two[name] == pytest.approx(one[name], rel=1e-3, abs=1e-6), name
-    start = load_file(next((workshop.folder / "sft/final").glob("*.safetensors")))
-    after_one = load_file(finished / FIRST / "model.safetensors")
-    after_two = load_file(workshop.folder / "two_ranks" / FIRST / "model.safetensors")
-    assert after_one.keys() == after_two.keys()
-    moved = apart = 0.0
-    for name in after_one.keys() & {f"model.{name}" for name in start}:
-        before = start[name.removeprefix("model.")].float()
-        moved += float((after_one[name] - before).abs().sum())
-        apart += float((after_one[name] - after_two[name]).abs().sum())
-    # Adam's first steps are sign steps: where a gradient is nearly 0, rounding picks the sign.
-    assert moved > 0
-    assert apart < 0.05 * moved
+    assert start.keys() == after_one.keys() == after_two.keys()
+    moved = max(float((after_one[name] - start[name]).abs().max()) for name in start)
+    apart = max(float((after_one[name] - after_two[name]).abs().max()) for name in start)
+    assert moved > 1e-4
+    assert apart < 1e-6

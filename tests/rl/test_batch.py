@@ -292,3 +292,15 @@ def test_minibatches_are_even_ordered_and_never_empty() -> None:
             sizes = [len(part) for part in parts]
             assert min(sizes) >= 1
             assert max(sizes) - min(sizes) <= 1
+
+
+def test_tokens_of_older_weights_are_marked(
+    groups: list[Group], processor: KimiVLProcessor
+) -> None:
+    group = groups[0]
+    rollout = group.rollouts[0]
+    length = len(rollout.response_token_ids)
+    aged = replace(rollout, segments=(Segment(0, 1, 3), Segment(1, length, 4)))
+    members = [(replace(group, rollouts=(aged, *group.rollouts[1:])), 0)]
+    marked = pack(members, Patchifier(processor), 4).stale_R
+    assert marked.tolist() == [True] + [False] * (length - 1)

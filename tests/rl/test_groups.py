@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import math
+
 import pytest
+from kvl.configs.rl import ObjectiveConfig
 from kvl.problems.types import AnswerType, Problem
 from kvl.rewards.combine import Rewards, RewardSpec
 from kvl.rewards.types import Outcome, Verdict
+from kvl.rl.collect import is_degenerate
 from kvl.rl.evaluate import Answered
-from kvl.rl.groups import Baseline, advantages, build_group, rewarded
+from kvl.rl.groups import Baseline, advantages, build_group, build_groups, rewarded
 from kvl.rl.types import Group
 from kvl.rollouts.types import Rollout, Segment, StopReason
 
@@ -25,6 +29,11 @@ def group_of(
     iteration: int = 0,
 ) -> Group | None:
     """The group of samples given as (outcome, stop reason, response length)."""
+    (answered,) = rewarded([answers(*samples)], rewards, iteration)
+    return build_group(PROBLEM, answered.rollouts, answered.verdicts, baseline=baseline)
+
+
+def answers(*samples: Sample) -> Answered:
     rollouts = [
         Rollout(
             problem_id="p",
@@ -39,9 +48,7 @@ def group_of(
         for number, (_, reason, length) in enumerate(samples)
     ]
     verdicts = [Verdict(outcome) for outcome, _, _ in samples]
-    answered = Answered(PROBLEM, tuple(rollouts), tuple(verdicts))
-    (answered,) = rewarded([answered], rewards, iteration)
-    return build_group(PROBLEM, answered.rollouts, answered.verdicts, baseline=baseline)
+    return Answered(PROBLEM, tuple(rollouts), tuple(verdicts))
 
 
 def kept(group: Group | None) -> Group:
@@ -163,3 +170,36 @@ def test_leave_one_out_subtracts_the_mean_of_the_others() -> None:
 def test_rollouts_and_verdicts_must_pair_up() -> None:
     with pytest.raises(ValueError, match="zip"):
         build_group(PROBLEM, [], [Verdict(RIGHT)], baseline="mean")
+
+
+def test_log_partition_is_the_sample_estimate_of_the_exact_centre() -> None:
+    rewards, tau = [1.0, 0.0, 0.0, 0.5], 0.3
+    centre = tau * math.log(sum(math.exp(reward / tau) for reward in rewards) / 4)
+    assert advantages(rewards, "log_partition", tau) == pytest.approx([r - centre for r in rewards])
+    # It neither overflows at a small τ nor differs from the mean at a large one.
+    assert advantages([1.0, 0.0], "log_partition", 1e-4) == pytest.approx([0.0, -1.0], abs=1e-3)
+    assert advantages([1.0, 0.0], "log_partition", 1e4) == pytest.approx([0.5, -0.5], abs=1e-3)
+
+
+def test_standardised_advantages_have_unit_deviation_and_vanish_for_equal_rewards() -> None:
+    values = advantages([1.0, 0.0, 0.0, 0.0], "standardised")
+    assert sum(values) == pytest.approx(0)
+    assert sum(value**2 for value in values) / 4 == pytest.approx(1)
+    assert advantages([1.0] * 4, "standardised") == (0.0,) * 4
+
+
+def test_a_truncated_sample_is_wrong_or_leaves_its_group() -> None:
+    samples = ((RIGHT, STOP, 5), (WRONG, STOP, 6), (RIGHT, LENGTH, 7))
+    (answered,) = rewarded([answers(*samples)], PLAIN, 0)
+    zero = kept(build_group(PROBLEM, answered.rollouts, answered.verdicts, baseline="mean"))
+    assert zero.accuracies == (1.0, 0.0, 0.0)
+    (answered,) = rewarded([answers(*samples)], PLAIN, 0, mask_truncated=True)
+    (masked,) = build_groups([answered], ObjectiveConfig(), mask_truncated=True)
+    assert [rollout.sample for rollout in masked.rollouts] == [0, 1]
+    assert masked.advantages == (0.5, -0.5)
+
+
+def test_a_group_is_degenerate_when_all_its_samples_are_right_or_all_wrong() -> None:
+    assert is_degenerate(kept(group_of((RIGHT, STOP, 5), (RIGHT, STOP, 6))))
+    assert is_degenerate(kept(group_of((WRONG, STOP, 5), (RIGHT, LENGTH, 6))))
+    assert not is_degenerate(kept(group_of((RIGHT, STOP, 5), (WRONG, STOP, 6))))
