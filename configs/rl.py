@@ -214,6 +214,14 @@ class CorrectionConfig(StrictModel):
     )
 
 
+class PTXConfig(StrictModel):
+    """A supervised term on written solutions, added to every optimizer step."""
+
+    problems: ProblemSource = Field(description="problems with a written solution")
+    coefficient: PositiveFloat = 0.1
+    documents: PositiveInt = Field(default=8, description="per optimizer step")
+
+
 class LearnerConfig(StrictModel):
     world_size: PositiveInt = 1
     sharding: Literal["ddp", "fsdp2"] = "ddp"
@@ -269,6 +277,7 @@ class RLConfig(StrictModel):
     schedule: ScheduleConfig = ScheduleConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     correction: CorrectionConfig = CorrectionConfig()
+    ptx: PTXConfig | None = None
     learner: LearnerConfig = LearnerConfig()
     mismatch_tolerance: PositiveFloat = Field(
         default=2e-3, description="largest engine-learner log-prob difference allowed after a sync"

@@ -23,6 +23,7 @@ from ..kimi_vl_model.checkpoint import export_checkpoint, load_model, published_
 from ..kimi_vl_model.freezing import freeze
 from ..kimi_vl_model.image_processing import KimiVLImageProcessor
 from ..kimi_vl_model.optimizers import build_optimizer
+from ..kimi_vl_model.processing import KimiVLProcessor
 from ..kimi_vl_model.tokenization import banned_ids, load_tokenizer
 from ..problems.types import ImageSource
 from ..rollouts.weight_buckets import weight_buckets
@@ -30,6 +31,7 @@ from .batch import pack, split_minibatches, split_packs
 from .corrections import Corrections, corrections
 from .objectives import ObjectiveInputs, find
 from .policy import Policy
+from .ptx import Demonstrations, token_count
 from .schedule import learning_rate, temperature
 from .types import Batch, Group
 
@@ -70,7 +72,8 @@ class ReferenceReport:
 class UpdateReport:
     """This rank's share of an iteration's optimizer steps. ℓ is taken before each step.
 
-    `clipped` counts what the objective gave no policy gradient, tokens or sequences.
+    `clipped` counts what the objective gave no policy gradient, tokens or sequences; `ptx_loss`
+    is the mean token loss of the demonstrations.
     """
 
     sequences: int
@@ -80,6 +83,7 @@ class UpdateReport:
     grad_norm: float
     tokens: int
     clipped: int
+    ptx_loss: float
 
 
 @dataclass(slots=True)
@@ -118,6 +122,10 @@ class Learner:
         self.optimizer: Any = self.accelerator.prepare_optimizer(optimizer)
         self.objective, _config = find(config.objective.name)
         self.objective_settings = config.objective.settings
+        self.demonstrations = None
+        if config.ptx is not None:
+            processor = KimiVLProcessor.from_pretrained(config.checkpoint)
+            self.demonstrations = Demonstrations(config.ptx, processor)
         self.iteration = 0
         self.minibatches: list[list[_Pack]] = []
         self.buckets: Iterator[dict[str, Any]] | None = None
@@ -170,9 +178,11 @@ class Learner:
             group["lr"] = learning_rate(self.config, self.iteration)
         world = self.address.world_size
         loss, ell_sum, ell_max, tokens, sequences, clipped = 0.0, 0.0, 0.0, 0, 0, 0
+        ptx_loss = 0.0
         grad_norms = []
-        for minibatch in self.minibatches:
+        for step, minibatch in enumerate(self.minibatches):
             counts = self._global_counts(minibatch)
+            ptx_loss += self._ptx_backward(self.iteration * len(self.minibatches) + step)
             for position, packed in enumerate(minibatch):
                 last = position == len(minibatch) - 1
                 with self.accelerator.no_sync(self.policy) if not last else nullcontext():
@@ -206,7 +216,25 @@ class Learner:
             grad_norm=sum(grad_norms) / len(grad_norms),
             tokens=tokens,
             clipped=clipped,
+            ptx_loss=ptx_loss / len(self.minibatches),
         )
+
+    def _ptx_backward(self, step: int) -> float:
+        """Gradients of the supervised term; returns this rank's share of the mean token loss."""
+        if self.demonstrations is None:
+            return 0.0
+        groups = self.demonstrations.at(step)
+        count = token_count(groups)
+        total = 0.0
+        for packed in self._packs(groups, 0):
+            # The policy's own minibatch follows, and its last pack synchronises the ranks.
+            with self.accelerator.no_sync(self.policy):
+                logprob_R, _entropy = self.policy(packed.batch)
+                mean = -logprob_R.sum() / count * packed.weight
+                scale = self.demonstrations.config.coefficient * self.address.world_size
+                self.accelerator.backward(mean * scale)
+            total += float(mean.detach())
+        return total
 
     def score(self, groups: Sequence[Group], iteration: int) -> float:
         """Largest |log π − log μ| over the response tokens of a few probe rollouts."""

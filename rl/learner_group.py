@@ -75,6 +75,7 @@ class LearnerGroup:
             grad_norm=reports[0].grad_norm,
             tokens=sum(report.tokens for report in reports),
             clipped=sum(report.clipped for report in reports),
+            ptx_loss=sum(report.ptx_loss for report in reports),
         )
 
     def score(self, groups: Sequence[Group], iteration: int) -> float:

@@ -62,6 +62,7 @@ def iteration_metrics(
         "ell_mean": update.ell_sum / max(update.sequences, 1),
         "ell_max": update.ell_max,
         "clipped": update.clipped,
+        "ptx_loss": update.ptx_loss,
         "grad_norm": update.grad_norm,
         "learner_tokens": update.tokens,
         "refills": collected.refills,

@@ -26,7 +26,7 @@ class Policy(nn.Module):
     ) -> None:
         super().__init__()
         self.model = model
-        self.banned_ids = nn.Buffer(torch.tensor(banned_ids), persistent=False)
+        self.banned_ids = nn.Buffer(torch.tensor(banned_ids, dtype=torch.int64), persistent=False)
         self.temperature = temperature
         self.chunk = chunk
 

@@ -145,6 +145,8 @@ def test_two_learner_ranks_learn_what_one_does(workshop, records):
             f"run_dir={run_dir}",
             f"learner.world_size={ranks}",
             "checkpoint_every=3",
+            "ptx.problems.path=problems/short.jsonl",
+            "ptx.documents=3",
             *smooth,
         )
         folders[ranks] = workshop.folder / run_dir
@@ -153,8 +155,17 @@ def test_two_learner_ranks_learn_what_one_does(workshop, records):
     for first, second in zip(one, two, strict=True):
         for name in ("accuracy", "samples", "sampled_tokens", "learner_tokens"):
             assert second[name] == first[name]
-        for name in ("loss", "ell_mean", "ell_max", "grad_norm", "entropy", "reward_mean"):
+        for name in (
+            "loss",
+            "ell_mean",
+            "ell_max",
+            "grad_norm",
+            "entropy",
+            "reward_mean",
+            "ptx_loss",
+        ):
             assert second[name] == pytest.approx(first[name], rel=1e-3, abs=1e-6), name
+    assert all(record["ptx_loss"] > 0 for record in one)
     start, after_one, after_two = (
         {name: tensor for name, tensor, _ in iterate_tensors(folder / "final")}
         for folder in (workshop.folder / "sft", folders[1], folders[2])

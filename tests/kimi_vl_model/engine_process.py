@@ -16,19 +16,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-os.environ.update(
-    VLLM_ENABLE_V1_MULTIPROCESSING="0",
-    VLLM_USE_V2_MODEL_RUNNER="0",
-    VLLM_CPU_OMP_THREADS_BIND="nobind",
-    VLLM_MLA_DISABLE="1",
-    VLLM_LOGGING_LEVEL="ERROR",
-    VLLM_NO_USAGE_STATS="1",
-    TORCHDYNAMO_DISABLE="1",
-    OMP_NUM_THREADS=os.environ.get("OMP_NUM_THREADS", "2"),
-)
+from kvl.configs.rl import EngineConfig
+from kvl.rollouts.engine_process import set_environment
 
-from PIL import Image
-from vllm import LLM, SamplingParams
+os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+set_environment(EngineConfig(threads=2), on_gpu=False)
+
+from PIL import Image  # noqa: E402
+from vllm import LLM, SamplingParams  # noqa: E402
 
 SAMPLED = 24
 
