@@ -60,9 +60,13 @@ class RolloutConfig(StrictModel):
     )
     temperature: float = Field(default=1.0, gt=0, le=2, description="vLLM samples up to 2")
     max_response_tokens: PositiveInt = 2048
-    truncated: Literal["zero", "mask"] = Field(
+    truncated: Literal["zero", "mask", "continue"] = Field(
         default="zero",
-        description="responses cut by the cap: wrong, or left out of their group",
+        description="responses cut by the cap: wrong, left out of their group, or continued in "
+        "the next iteration (partial rollouts)",
+    )
+    max_total_tokens: PositiveInt | None = Field(
+        default=None, description="of a continued response, over all its iterations"
     )
     degenerate_groups: Literal["keep", "refill"] = Field(
         default="keep",
@@ -313,6 +317,35 @@ class RLConfig(StrictModel):
             raise ValueError(
                 f"sampling.curriculum_iterations ({phase}) must be smaller than iterations "
                 f"({self.iterations}), else {self.sampling.curriculum} never gets to its end"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _partial_rollouts_fit(self) -> RLConfig:
+        rollout = self.rollout
+        if (rollout.truncated == "continue") != (rollout.max_total_tokens is not None):
+            raise ValueError(
+                "rollout.truncated: continue and rollout.max_total_tokens go together: set both, "
+                "or neither"
+            )
+        if rollout.max_total_tokens is None:
+            return self
+        if not rollout.max_response_tokens <= rollout.max_total_tokens:
+            raise ValueError(
+                f"rollout.max_total_tokens ({rollout.max_total_tokens}) must be at least "
+                f"rollout.max_response_tokens ({rollout.max_response_tokens}), the cap of one "
+                "iteration"
+            )
+        if rollout.max_total_tokens >= rollout.engine.max_model_len:
+            raise ValueError(
+                f"rollout.max_total_tokens ({rollout.max_total_tokens}) must be smaller than "
+                f"rollout.engine.max_model_len ({rollout.engine.max_model_len}): the prompt needs "
+                "room too"
+            )
+        if rollout.degenerate_groups == "refill":
+            raise ValueError(
+                "rollout.degenerate_groups: refill does not go with rollout.truncated: continue, "
+                "whose groups end in another iteration: choose one"
             )
         return self
 

@@ -21,6 +21,7 @@ from .collect import collect
 from .evaluate import Answered, evaluate, write_evaluation
 from .learner_group import LearnerGroup
 from .metrics import iteration_metrics
+from .partial import PartialRollouts
 from .recorder import Recorder, write_atomically
 from .sampler import ProblemSampler
 from .schedule import learning_rate, max_response_tokens, temperature
@@ -46,6 +47,7 @@ class Run:
     rewards: Rewards
     recorder: Recorder
     checkpoints: RunCheckpoints
+    partial: PartialRollouts
 
 
 def train_iterations(run: Run, first: int) -> None:
@@ -151,7 +153,8 @@ def evaluate_policy(run: Run, iteration: int, name: str) -> dict[str, float]:
             run.evaluation_problems,
             samples=config.evaluation.samples,
             temperature=config.evaluation.temperature,
-            max_response_tokens=config.rollout.max_response_tokens,
+            max_response_tokens=config.rollout.max_total_tokens
+            or config.rollout.max_response_tokens,
             seed=config.seed,
         )
     write_evaluation(folder, name, {"iteration": iteration, **summary}, rows)
@@ -183,6 +186,7 @@ def save_checkpoint(run: Run, done: int) -> None:
         "iterations": done,
         "sampler": run.sampler.state_dict(),
         "rewards": run.rewards.state_dict(),
+        "partial": run.partial.state_dict(),
     }
     run.checkpoints.save(done, driver, run.learner.save_state)
 

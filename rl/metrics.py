@@ -66,6 +66,7 @@ def iteration_metrics(
         "grad_norm": update.grad_norm,
         "learner_tokens": update.tokens,
         "refills": collected.refills,
+        "waiting_groups": collected.waiting,
         "failures": len(collected.failures),
     }
 

@@ -14,6 +14,7 @@ from ..rollouts.fleet import Fleet, connect
 from .checkpoints import RunCheckpoints, check_weights
 from .learner_group import LearnerGroup
 from .loop import Run, train_iterations
+from .partial import PartialRollouts
 from .recorder import Recorder
 from .sampler import ProblemSampler
 
@@ -39,6 +40,7 @@ def train(config: RLConfig) -> None:
     sampler = ProblemSampler(
         sources, config.seed, config.sampling, [source.weight for source in config.sources]
     )
+    partial = PartialRollouts(config.rollout.max_total_tokens or 0)
     latest = checkpoints.latest()
     first = 0
     with ExitStack() as stack:
@@ -59,12 +61,23 @@ def train(config: RLConfig) -> None:
                 state = checkpoints.driver_state(folder)
                 sampler.load_state_dict(state["sampler"])
                 rewards.load_state_dict(state.get("rewards", {}))
+                by_id = {problem.id: problem for problem in sampler.problems}
+                partial.load_state_dict(state.get("partial", ()), by_id)
                 learner.load_state(folder.absolute())
             recorder.rewind(first)
-        train_iterations(
-            Run(config, sampler, held_out, fleet, learner, grader, rewards, recorder, checkpoints),
-            first,
+        run = Run(
+            config=config,
+            sampler=sampler,
+            evaluation_problems=held_out,
+            fleet=fleet,
+            learner=learner,
+            grader=grader,
+            rewards=rewards,
+            recorder=recorder,
+            checkpoints=checkpoints,
+            partial=partial,
         )
+        train_iterations(run, first)
 
 
 def open_rewards(config: RLConfig) -> Rewards:

@@ -138,18 +138,22 @@ class Fleet:
         return self._workers
 
     def generate(
-        self, problems: Sequence[Problem], settings: SamplingSettings
+        self,
+        problems: Sequence[Problem],
+        settings: SamplingSettings,
+        continued: Sequence[tuple[Problem, tuple[Rollout, ...]]] = (),
     ) -> tuple[list[Rollout], list[RolloutFailure]]:
-        """`settings.samples` rollouts of every problem, in the order of the problems.
+        """`settings.samples` rollouts of every problem, in the order of the problems; after them
+        the unfinished rollouts of `continued`, grown by what was sampled now.
 
         A problem that cannot be used comes back as a failure. Raises WorkerError when a worker
         died. Problems are dealt out in turn, so any `len(workers)` of them reach every worker.
         """
         requests: list[RolloutRequest] = []
         failures: list[RolloutFailure] = []
-        for problem in problems:
+        for problem, before in [*((problem, ()) for problem in problems), *continued]:
             try:
-                requests.append(RolloutRequest(problem.id, prompt_parts(problem)))
+                requests.append(RolloutRequest(problem.id, prompt_parts(problem), before))
             except ProblemError as error:
                 failures.append(RolloutFailure(problem.id, str(error)))
         workers = self.workers

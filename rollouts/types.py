@@ -65,10 +65,13 @@ class RolloutRequest:
     """One problem to sample: its user turn as text and images in order.
 
     Example: `RolloutRequest("arithmetic/l1/7", ("What is shown?\\n", ImageSource(path=...)))`.
+
+    continued   unfinished rollouts to go on from, token by token, instead of sampling new ones
     """
 
     problem_id: str
     parts: tuple[str | ImageSource, ...]
+    continued: tuple[Rollout, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,9 @@ class RolloutFailure:
 class SamplingSettings:
     """How one batch of responses is sampled. `temperature` 0 means greedy.
 
+    max_response_tokens   at most so many new tokens
+    max_total_tokens  of a response that is continued, earlier tokens included; None: no more than
+                      the new ones
     response_prefix   assistant text that the model is given and goes on from; its ids are the last
                       of the prompt ids, and no part of the response
     """
@@ -92,3 +98,11 @@ class SamplingSettings:
     max_response_tokens: int = 128
     seed: int | None = None
     response_prefix: str = ""
+    max_total_tokens: int | None = None
+
+    def new_tokens(self, before: Rollout | None) -> int:
+        """How many tokens a response may get now."""
+        if before is None or self.max_total_tokens is None:
+            return self.max_response_tokens
+        room = self.max_total_tokens - len(before.response_token_ids)
+        return min(self.max_response_tokens, room)

@@ -12,30 +12,23 @@ import copy
 import hashlib
 import itertools
 import os
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..configs.rl import EngineConfig
 from ..problems.types import ImageSource, ProblemError
+from .completion import rollout_of
 from .engine_process import (
     fork_engines_from_forkserver,
     set_environment,
     start_engine_forkserver,
 )
-from .types import (
-    Rollout,
-    RolloutFailure,
-    RolloutRequest,
-    SamplingSettings,
-    Segment,
-    StopReason,
-)
+from .types import Rollout, RolloutFailure, RolloutRequest, SamplingSettings
 
 if TYPE_CHECKING:
     import torch
-    from vllm.outputs import CompletionOutput, RequestOutput
     from vllm.sampling_params import SamplingParams
     from vllm.v1.engine.async_llm import AsyncLLM
     from vllm.v1.engine.output_processor import RequestOutputCollector
@@ -69,7 +62,7 @@ class _Queued:
 
     request: RolloutRequest
     prompt: _Prompt
-    collectors: list[RequestOutputCollector]
+    collectors: list[tuple[int, Rollout | None, RequestOutputCollector]]
 
 
 class EngineDied(RuntimeError):
@@ -225,14 +218,14 @@ class RolloutWorker:
         try:
             prompt = await asyncio.to_thread(self._prepare, request, settings)
             collectors = []
-            for sample in range(settings.samples):
+            for sample, before in _samples(request, settings):
                 own = copy.copy(parameters)
                 own.seed = sample_seed(settings.seed, request.problem_id, sample)
-                collectors.append(
-                    await self._running_engine.add_request(
-                        f"{next(self._request_numbers)}", self._engine_input(prompt), own
-                    )
+                own.max_tokens = settings.new_tokens(before)
+                collector = await self._running_engine.add_request(
+                    f"{next(self._request_numbers)}", self._engine_input(prompt, before), own
                 )
+                collectors.append((sample, before, collector))
         except (ProblemError, VLLMClientError) as error:
             return RolloutFailure(request.problem_id, str(error))
         return _Queued(request, prompt, collectors)
@@ -243,12 +236,21 @@ class RolloutWorker:
         if isinstance(queued, RolloutFailure):
             return queued
         rollouts = []
-        for sample, collector in enumerate(queued.collectors):
+        for sample, before, collector in queued.collectors:
             # With final outputs only, the first one is the last one.
             output = collector.get_nowait() or await collector.get()
             if not isinstance(output, RequestOutput):
                 raise RuntimeError(f"no text from the engine for {queued.request.problem_id}")
-            rollouts.append(self._rollout(queued.request, queued.prompt, sample, output))
+            rollouts.append(
+                rollout_of(
+                    output,
+                    queued.request.problem_id,
+                    sample,
+                    tuple(queued.prompt.token_ids),
+                    before,
+                    self._processor.tokenizer.decode,  # pyright: ignore
+                )
+            )
         return rollouts
 
     def _prepare(self, request: RolloutRequest, settings: SamplingSettings) -> _Prompt:
@@ -262,11 +264,12 @@ class RolloutWorker:
         if settings.response_prefix:
             token_ids += self._processor.chat.text(settings.response_prefix)
         room = self._config.max_model_len - len(token_ids)
-        if room < settings.max_response_tokens:
+        needed = settings.max_total_tokens or settings.max_response_tokens
+        if room < needed:
             raise ProblemError(
                 f"problem {request.problem_id}: its prompt of {len(token_ids)} tokens "
                 f"leaves {max(room, 0)} of max_model_len {self._config.max_model_len}, less than "
-                f"max_response_tokens {settings.max_response_tokens}"
+                f"the {needed} tokens that a response may have"
             )
         if len(images) > MAX_IMAGES_PER_PROMPT:
             raise ProblemError(
@@ -285,7 +288,7 @@ class RolloutWorker:
             position += tokens
         return _Prompt(token_ids, tuple(placed))
 
-    def _engine_input(self, prompt: _Prompt) -> Any:
+    def _engine_input(self, prompt: _Prompt, before: Rollout | None = None) -> Any:
         from vllm.inputs import mm_input, tokens_input
         from vllm.multimodal.inputs import (
             MultiModalBatchedField,
@@ -299,8 +302,9 @@ class RolloutWorker:
         # Whatever the engine caches (prefix blocks, image embeddings) it caches under names
         # that hold the weight version: nothing computed by old weights is ever reused.
         version = str(self._weight_version)
+        token_ids = [*prompt.token_ids, *(before.response_token_ids if before else ())]
         if not prompt.images:
-            return tokens_input(prompt.token_ids, cache_salt=version)
+            return tokens_input(token_ids, cache_salt=version)
         items = [
             MultiModalKwargsItem(
                 {
@@ -316,39 +320,13 @@ class RolloutWorker:
             for image in prompt.images
         ]
         return mm_input(
-            prompt_token_ids=prompt.token_ids,
+            prompt_token_ids=token_ids,
             mm_kwargs=MultiModalKwargsItems({"image": items}),
             mm_hashes={"image": [f"{image.digest}@{version}" for image in prompt.images]},
             mm_placeholders={
                 "image": [PlaceholderRange(image.offset, image.tokens) for image in prompt.images]
             },
             cache_salt=version,
-        )
-
-    def _rollout(
-        self, request: RolloutRequest, prompt: _Prompt, sample: int, output: RequestOutput
-    ) -> Rollout:
-        if output.prompt_token_ids != prompt.token_ids:
-            raise RuntimeError(f"the engine changed the prompt ids of {request.problem_id}")
-        completion: CompletionOutput = output.outputs[0]
-        ids = tuple(completion.token_ids)
-        stopped = completion.finish_reason == "stop"
-        if not stopped and completion.finish_reason != "length":
-            reason = StopReason.ABORTED
-        else:
-            reason = StopReason.STOP if stopped else StopReason.LENGTH
-        return Rollout(
-            problem_id=request.problem_id,
-            sample=sample,
-            prompt_token_ids=tuple(prompt.token_ids),
-            response_token_ids=ids,
-            logprobs=_sampled_logprobs(completion),
-            segments=tuple(
-                Segment(span.start, span.end, int(span.version))
-                for span in completion.weight_versions or ()
-            ),
-            stop_reason=reason,
-            text=self._processor.tokenizer.decode(ids[:-1] if stopped else ids),  # pyright: ignore
         )
 
     # Weights
@@ -416,9 +394,10 @@ def sample_seed(seed: int | None, problem_id: str, sample: int) -> int | None:
     return int.from_bytes(digest, "big") >> 1
 
 
-def _sampled_logprobs(completion: CompletionOutput) -> tuple[float, ...]:
-    logprobs = completion.logprobs
-    if logprobs is None:
-        return ()
-    # The first entry of every position is the sampled token.
-    return tuple(logprobs.logprobs[start] for start in logprobs.start_indices)  # pyright: ignore
+def _samples(
+    request: RolloutRequest, settings: SamplingSettings
+) -> Iterator[tuple[int, Rollout | None]]:
+    """(number, what there is of it so far) of every response to sample now."""
+    if request.continued:
+        return ((rollout.sample, rollout) for rollout in request.continued)
+    return ((sample, None) for sample in range(settings.samples))

@@ -175,3 +175,32 @@ def test_two_learner_ranks_learn_what_one_does(workshop, records):
     apart = max(float((after_one[name] - after_two[name]).abs().max()) for name in start)
     assert moved > 1e-4
     assert apart < 1e-6
+
+
+def test_partial_rollouts_go_on_under_the_next_weights(workshop, records):
+    """Six tokens an iteration, twenty in all: groups wait, and what they wait with is stale."""
+    workshop.run(
+        "kvl-rl",
+        "train",
+        "rl.yaml",
+        "run_dir=partial",
+        "iterations=4",
+        "rollout.truncated=continue",
+        "rollout.max_response_tokens=6",
+        "rollout.max_total_tokens=20",
+        "correction.stale_tokens=mask",
+    )
+    metrics = records(workshop.folder / "partial/metrics.jsonl")
+    assert any(record["waiting_groups"] > 0 for record in metrics)
+    assert any(record["stale_share"] > 0 for record in metrics)
+    for record in metrics:
+        assert record["samples"] == 4 * record["problems"] > 0
+        assert record["response_tokens_max"] <= 20
+        assert record["masked_share"] == record["stale_share"]
+        # Only tokens of the current weights are compared with the engine.
+        assert record["mismatch_max"] <= 2e-3
+    state = json.loads(
+        (workshop.folder / "partial/checkpoints/iteration_000004/driver.json").read_text()
+    )
+    waiting = {rollout["problem_id"] for rollout in state["partial"]}
+    assert len(waiting) == metrics[-1]["waiting_groups"]

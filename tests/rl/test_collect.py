@@ -13,6 +13,7 @@ from kvl.problems.types import AnswerType, Problem
 from kvl.rewards.combine import Rewards, RewardSpec
 from kvl.rewards.types import Outcome, Verdict
 from kvl.rl.collect import collect
+from kvl.rl.partial import PartialRollouts
 from kvl.rl.sampler import ProblemSampler
 from kvl.rollouts.types import Rollout, RolloutFailure, Segment, StopReason
 
@@ -28,7 +29,7 @@ class Stage:
         self.asked: list[str] = []
         self.failed: list[str] = []
 
-    def generate(self, problems: list[Problem], _settings: Any):
+    def generate(self, problems: list[Problem], _settings: Any, _continued: Any = ()):
         self.asked += [problem.id for problem in problems]
         good = [problem for problem in problems if not problem.id.startswith("broken")]
         rollouts = [
@@ -71,6 +72,7 @@ class Stage:
             grader=self,
             rewards=Rewards([RewardSpec("accuracy")]),
             recorder=recorder,
+            partial=PartialRollouts(0),
         )
 
 

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,29 @@ def test_greedy_takes_the_likeliest_allowed_token(
     assert largest_difference(model, processor, rollouts, 1.0) < TOLERANCE
     again, _ = fleet.generate(PROBLEMS, SamplingSettings(1, 0.0, max_response_tokens=4))
     assert [r.response_token_ids for r in rollouts] == [r.response_token_ids for r in again]
+
+
+def test_an_unfinished_response_goes_on_token_by_token(
+    fleet: Fleet, model: KimiVLForConditionalGeneration, processor: KimiVLProcessor
+) -> None:
+    """In three pieces it is what it would have been at once, and so are its log-probs."""
+    whole, _ = fleet.generate(PROBLEMS, SamplingSettings(1, 0.0, max_response_tokens=11))
+    pieces = SamplingSettings(1, 0.0, max_response_tokens=4, max_total_tokens=11)
+    grown, _ = fleet.generate(PROBLEMS, pieces)
+    while cut := [r for r in grown if r.stop_reason is StopReason.LENGTH and len(r.logprobs) < 11]:
+        by_id = {p.id: p for p in PROBLEMS}
+        longer, failures = fleet.generate([], pieces, [(by_id[r.problem_id], (r,)) for r in cut])
+        assert failures == []
+        assert all(len(r.response_token_ids) > 4 for r in longer)
+        grown = [next((n for n in longer if n.problem_id == r.problem_id), r) for r in grown]
+    assert [r.response_token_ids for r in grown] == [r.response_token_ids for r in whole]
+    assert [r.prompt_token_ids for r in grown] == [r.prompt_token_ids for r in whole]
+    assert largest_difference(model, processor, grown, 1.0) < TOLERANCE
+    for rollout in grown:
+        bounds = [(segment.start, segment.stop) for segment in rollout.segments]
+        assert bounds[0][0] == 0
+        assert bounds[-1][1] == len(rollout.response_token_ids)
+        assert all(one[1] == two[0] for one, two in pairwise(bounds))
 
 
 def test_banned_ids_are_never_sampled_and_stop_ids_end(

@@ -1,0 +1,58 @@
+"""What the engine returns → a `Rollout`, whole or the next piece of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from .types import Rollout, Segment, StopReason
+
+if TYPE_CHECKING:
+    from vllm.outputs import CompletionOutput, RequestOutput
+
+
+def rollout_of(
+    output: RequestOutput,
+    problem_id: str,
+    sample: int,
+    prompt_token_ids: tuple[int, ...],
+    before: Rollout | None,
+    decode: Callable[[Sequence[int]], str],
+) -> Rollout:
+    """The response so far: what `before` holds, and what the engine has just added to it.
+
+    Raises RuntimeError if the engine answered to other ids than it was given.
+    """
+    earlier = before.response_token_ids if before else ()
+    if output.prompt_token_ids != [*prompt_token_ids, *earlier]:
+        raise RuntimeError(f"the engine changed the prompt ids of {problem_id}")
+    completion: CompletionOutput = output.outputs[0]
+    added = tuple(completion.token_ids)
+    ids = earlier + added
+    stopped = completion.finish_reason == "stop"
+    if not stopped and completion.finish_reason != "length":
+        reason = StopReason.ABORTED
+    else:
+        reason = StopReason.STOP if stopped else StopReason.LENGTH
+    segments = tuple(
+        Segment(len(earlier) + span.start, len(earlier) + span.end, int(span.version))
+        for span in completion.weight_versions or ()
+    )
+    return Rollout(
+        problem_id=problem_id,
+        sample=sample,
+        prompt_token_ids=prompt_token_ids,
+        response_token_ids=ids,
+        logprobs=(before.logprobs if before else ()) + _sampled_logprobs(completion),
+        segments=(before.segments if before else ()) + segments,
+        stop_reason=reason,
+        text=decode(ids[:-1] if stopped else ids),
+    )
+
+
+def _sampled_logprobs(completion: CompletionOutput) -> tuple[float, ...]:
+    logprobs = completion.logprobs
+    if logprobs is None:
+        return ()
+    # The first entry of every position is the sampled token.
+    return tuple(logprobs.logprobs[start] for start in logprobs.start_indices)  # pyright: ignore
