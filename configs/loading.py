@@ -217,7 +217,7 @@ def _describe(details: ErrorDetails, model: type[BaseModel], origins: _Origins) 
             return f"{place}{field} is a section of keys, got {details['input']!r}"
         case "path_type":
             return f"{place}{field} should be a path, got {details['input']!r}"
-    message = details["msg"].removeprefix("Input ")
+    message = details["msg"].removeprefix("Input ").replace("a valid tuple", "a list")
     about = _description(field, model)
     return f"{place}{field} {message}, got {details['input']!r}{f' ({about})' if about else ''}"
 

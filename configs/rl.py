@@ -87,11 +87,18 @@ class Ramp(StrictModel):
 class ScheduleConfig(StrictModel):
     """What changes over the iterations; what is absent stays at its own setting."""
 
-    temperature: Ramp | None = None
+    temperature: Ramp | None = Field(default=None, description="up to 2, as vLLM samples")
     max_response_tokens: Ramp | None = Field(
         default=None, description="up to rollout.max_response_tokens"
     )
     learning_rate: Ramp | None = None
+
+    @field_validator("temperature")
+    @classmethod
+    def _can_be_sampled(cls, value: Ramp | None) -> Ramp | None:
+        if value is not None and max(value.start, value.end) > 2:
+            raise ValueError(f"{max(value.start, value.end):g} is too hot: vLLM samples up to 2")
+        return value
 
 
 class SamplingConfig(StrictModel):
@@ -123,7 +130,9 @@ class RewardEntry(BaseModel):
     Keys that are not listed here are the reward's own settings; they are checked by its config.
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="allow", frozen=True, validate_default=True, allow_inf_nan=False
+    )
 
     type: str = Field(description="a name from `kvl-rl rewards`, or package.module:Name")
     weight: float = 1.0
@@ -164,7 +173,9 @@ class ObjectiveConfig(BaseModel):
     The other keys are the objective's own settings; they are checked by its config.
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="allow", frozen=True, validate_default=True, allow_inf_nan=False
+    )
 
     name: str = Field(
         default="mirror_descent",
@@ -216,6 +227,13 @@ class CorrectionConfig(StrictModel):
     stale_tokens: Literal["weight", "mask"] = Field(
         default="weight", description="tokens that older weights sampled: π_i/μ, or left out"
     )
+
+    @field_validator("icepop_range", "sequence_mask")
+    @classmethod
+    def _ascending(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and value[0] >= value[1]:
+            raise ValueError(f"{list(value)} is no range: the first bound must be the smaller one")
+        return value
 
 
 class PTXConfig(StrictModel):
@@ -275,7 +293,7 @@ class RLConfig(StrictModel):
     iterations: PositiveInt = 100
     rollout: RolloutConfig = RolloutConfig()
     rewards: tuple[RewardEntry, ...] = Field(
-        default=(RewardEntry(type="accuracy"),), min_length=1, description="summed by weight"
+        default=(RewardEntry(type="accuracy"),), description="a list, summed by weight"
     )
     reward: RewardConfig = RewardConfig()
     schedule: ScheduleConfig = ScheduleConfig()
@@ -299,6 +317,14 @@ class RLConfig(StrictModel):
     def sources(self) -> tuple[WeightedSource, ...]:
         """`problems` as a list, also when it is a single source."""
         return self.problems if isinstance(self.problems, tuple) else (self.problems,)
+
+    @field_validator("rewards")
+    @classmethod
+    def _some_reward(cls, value: tuple[RewardEntry, ...]) -> tuple[RewardEntry, ...]:
+        # Not min_length: pydantic counts after it left out the entries that are wrong.
+        if not value:
+            raise ValueError("no reward is listed; add `- type: accuracy`")
+        return value
 
     @field_validator("problems", mode="before")
     @classmethod

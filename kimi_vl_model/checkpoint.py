@@ -56,6 +56,9 @@ def load_config(folder: str | Path) -> KimiVLConfig:
         raise CheckpointError(
             f"{path}: model_type is {settings.get('model_type')!r}, not 'kimi_vl'"
         )
+    for name in ("text_config", "vision_config"):
+        if not isinstance(settings.get(name) or {}, dict):
+            raise CheckpointError(f"{path}: {name} is not a JSON object")
     text = settings.get("text_config") or {}
     for name, value in _FIXED_SETTINGS.items():
         if text.get(name, value) != value:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from transformers.image_processing_utils import BaseImageProcessor
 
 from ..configs.errors import CheckpointError
 from ..problems.types import ProblemError
+from .stored_tensors import read_object
 
 MAX_PATCHES_PER_SIDE = 512
 
@@ -58,10 +58,7 @@ class KimiVLImageProcessor(BaseImageProcessor):
         path = Path(folder) / "preprocessor_config.json"
         if not path.is_file():
             raise CheckpointError(f"{path}: missing; the image processor needs it")
-        try:
-            settings = json.loads(path.read_text())
-        except json.JSONDecodeError as error:
-            raise CheckpointError(f"{path}: not valid JSON ({error})") from error
+        settings = read_object(path)
         for key in ("auto_map", "image_processor_type", "processor_class"):
             settings.pop(key, None)
         return cls(**settings)

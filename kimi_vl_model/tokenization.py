@@ -86,11 +86,14 @@ def banned_ids(tokenizer: PreTrainedTokenizerFast) -> tuple[int, ...]:
 
 
 def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
-    """Build the tokenizer from `folder/tiktoken.model`. Raises CheckpointError if it is absent."""
+    """Build the tokenizer from `folder/tiktoken.model`. Raises CheckpointError if it is bad."""
     vocabulary = Path(folder) / "tiktoken.model"
     if not vocabulary.is_file():
         raise CheckpointError(f"{vocabulary}: missing; a checkpoint folder needs its tokenizer")
-    ranks = len(load_tiktoken_bpe(str(vocabulary)))
+    try:
+        ranks = len(load_tiktoken_bpe(str(vocabulary)))
+    except ValueError as error:
+        raise CheckpointError(f"{vocabulary}: damaged ({error})") from error
     names = special_tokens(ranks)
     backend = TikTokenConverter(
         vocab_file=str(vocabulary), pattern=PATTERN, extra_special_tokens=names

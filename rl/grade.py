@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -44,19 +47,20 @@ class Row:
 def grade_file(source: Path, out: Path, policy: Policy, workers: int, timeout: float) -> None:
     """Grade every row of `source` into `out`, which appears only when it is complete.
 
-    Raises ConfigError if the file cannot be read or holds no gradable row.
+    Raises ConfigError if a file cannot be read or written, or if no row can be graded.
     """
     console = Console()
-    if out.exists() and out.samefile(source):
+    if out.is_dir():
+        raise ConfigError(f"--out {out}: is a folder; name a file")
+    if out.exists() and source.exists() and out.samefile(source):
         raise ConfigError(f"--out {out}: is the input file")
     tally = Tally()
     started = time.monotonic()
     partial = out.with_name(f".{out.name}.partial")
-    out.parent.mkdir(parents=True, exist_ok=True)
     try:
         with (
             open_lines(source) as lines,
-            partial.open("wb") as written,
+            open_output(partial, out) as written,
             Grader(workers, timeout, policy) as grader,
             Progress(
                 TextColumn("grading {task.fields[rows]} rows"),
@@ -78,7 +82,8 @@ def grade_file(source: Path, out: Path, policy: Policy, workers: int, timeout: f
             raise ConfigError(f"{source}: no row could be graded ({tally.bad} bad)")
         partial.replace(out)
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
     console.print(tally.table(policy, time.monotonic() - started))
     console.print(str(out), soft_wrap=True)
 
@@ -88,6 +93,14 @@ def open_lines(source: Path):
         return source.open("rb")
     except OSError as error:
         raise ConfigError(f"{source}: cannot be read ({error.strerror or error})") from None
+
+
+def open_output(partial: Path, out: Path):
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        return partial.open("wb")
+    except OSError as error:
+        raise ConfigError(f"--out {out}: cannot be written ({error.strerror or error})") from None
 
 
 def chunks(lines, tally: Tally, console: Console) -> Iterator[list[Row]]:
@@ -115,9 +128,9 @@ def chunks(lines, tally: Tally, console: Console) -> Iterator[list[Row]]:
 def row_of(line: bytes) -> Row:
     """The row of one JSON line. Raises BadRow."""
     try:
-        fields = json.loads(line)
+        fields = json.loads(line.decode("utf-8-sig"))
     except (UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise BadRow(f"not JSON ({str(error)[:80]})") from None
+        raise BadRow(f"not JSON ({str(error)[:120]})") from None
     if not isinstance(fields, dict):
         raise BadRow(f"a row is an object, not {type(fields).__name__}")
     response = fields.get("response")
@@ -144,11 +157,15 @@ def row_of(line: bytes) -> Row:
 def gold_of(fields: Mapping[str, Any]) -> str:
     for name in ("answer", "gold"):
         value = fields.get(name)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise BadRow(f"{name!r} is {value}, which is no answer")
         if isinstance(value, bool | int | float):
             return str(value)
-        if isinstance(value, str) and value.strip():
+        if value in ("", []) or (isinstance(value, str) and not value.strip()):
+            raise BadRow(f"{name!r} is empty")
+        if isinstance(value, str):
             return value
-        if isinstance(value, list) and value:
+        if isinstance(value, list):
             # The items of a list answer; for other types spellings, of which the first is the gold.
             items = value if fields.get("answer_type") in _LISTED_TYPES else value[:1]
             return ", ".join(map(str, items))
@@ -232,6 +249,9 @@ class Tally:
         p99 = times[min(len(times) - 1, int(0.99 * len(times)))]
         table = Table(
             title=f"{self.rows} rows, policy {policy}",
+            box=SIMPLE_HEAD,
+            pad_edge=False,
+            collapse_padding=True,
             caption=f"{self.rows / max(seconds, 1e-9):.0f} rows/s, p99 {p99:.1f} ms"
             + (f", {self.bad} bad rows skipped" if self.bad else ""),
         )

@@ -284,3 +284,23 @@ def test_a_curriculum_longer_than_the_run_is_refused(write):
     extra = "iterations: 20\nsampling: {curriculum: uniform_then_hard}\n"
     (problem,) = problems_of(write(extra))
     assert "curriculum_iterations (24) must be smaller than iterations (20)" in problem
+
+
+@pytest.mark.parametrize(
+    ("extra", "expected"),
+    [
+        ("correction: {icepop_range: [5, 0.5]}", "correction.icepop_range: [5.0, 0.5] is no range"),
+        ("correction: {sequence_mask: [2, 1]}", "correction.sequence_mask: [2.0, 1.0] is no range"),
+        (
+            "schedule: {temperature: {start: 1, end: 5, iterations: 9}}",
+            "schedule.temperature: 5 is too hot: vLLM samples up to 2",
+        ),
+        ("objective: {tau: .inf}", "tau should be a finite number"),
+        ("rewards: []", "rewards: no reward is listed; add `- type: accuracy`"),
+        ("rewards: [{type: length, strat: 3}]", "rewards.0: unknown key strat"),
+        ("rewards: [{type: accuracy, weight: .nan}]", "rewards.0.weight should be a finite number"),
+    ],
+)
+def test_nonsense_of_the_algorithms_settings_is_one_line(write, extra, expected):
+    (problem,) = problems_of(write(f"{extra}\n"))
+    assert expected in problem

@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from kvl.configs.errors import ConfigError
 from kvl.problems.types import AnswerType
-from kvl.rl.grade import BadRow, options_of, row_of
+from kvl.rewards.types import Policy
+from kvl.rl.grade import BadRow, grade_file, options_of, row_of
 
 ROWS = [
     {"answer": "5", "response": "There are 5.", "answer_type": "number", "id": "n"},
@@ -139,3 +141,25 @@ def test_options_lose_letters_of_their_own():
     for bad in ({"X": "1"}, "AB", [["x"]], [str(number) for number in range(11)]):
         with pytest.raises(BadRow):
             options_of(bad)
+
+
+@pytest.mark.parametrize("out", [".", "rows.jsonl/graded.jsonl"])
+def test_an_unwritable_output_is_one_line(tmp_path, out):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"answer": "5", "response": "5"}\n')
+    with pytest.raises(ConfigError, match="--out"):
+        grade_file(rows, tmp_path / out, Policy.EVAL, workers=1, timeout=2.0)
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (b'{"answer": "", "response": "5"}', "'answer' is empty"),
+        (b'{"answer": NaN, "response": "5"}', "'answer' is nan"),
+        (b"\x00\x00\xfe\xff", "not JSON"),
+    ],
+)
+def test_what_is_wrong_with_a_row_is_said(row, message):
+    with pytest.raises(BadRow, match=message):
+        row_of(row)

@@ -88,3 +88,26 @@ def test_another_architecture_is_many_problems_and_a_short_list(
 def test_a_folder_without_config_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"config\.json: missing"):
         inspect(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "expected"),
+    [
+        ("preprocessor_config.json", "[1]", "not a JSON object"),
+        ("tiktoken.model", "zz\n", "damaged"),
+    ],
+)
+def test_a_damaged_small_file_is_a_problem(
+    copy: Path, capsys: pytest.CaptureFixture[str], file: str, text: str, expected: str
+) -> None:
+    (copy / file).write_text(text)
+    (problem,) = problems(copy, capsys)
+    assert file in problem
+    assert expected in problem
+
+
+def test_a_config_whose_section_is_no_object_is_an_error(copy: Path) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"text_config": "x"}))
+    with pytest.raises(CheckpointError, match="text_config is not a JSON object"):
+        inspect(copy)
