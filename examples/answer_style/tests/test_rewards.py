@@ -14,6 +14,7 @@ def test_long_answers_get_less():
     batch = make_batch(make_sample("7"), make_sample("7 because three and four make seven"))
     short, long = grade(find("brevity"), {"max_words": 2}, batch)
     assert short == 1.0
+    assert isinstance(long, float)
     assert 0.0 < long < 0.5
 
 
