@@ -33,7 +33,7 @@ _OPENING = re.compile(
     (?:the\s+)? (?:{_NOUN}s?\s*(?:letter\s*)?[:\s]?\s*)? (?:选)?
     (?: [(\[]\s*(?P<wrapped>[A-Ja-j])\s*[)\]]
       | (?P<bare>[A-J])(?=\s*(?:[).:,;、|。\]]|-+\s|–\s|$|\())
-      | (?P<subject>[A-J])(?=\s(?:is|was|are|will|would|has|because|since)\s)
+      | (?P<subject>[A-HJ](?=\s(?:is|was|are|will|would|has|because|since)\s)|I(?=\sis\s))
       | (?P<small>[a-j])(?=\s*(?:[).]\s|$|\n))
       | (?P<spaced>[B-HJ])(?=\s) )
     """,
@@ -154,7 +154,8 @@ def _opening_letter(text: str, options: Sequence[str]) -> Commitment | None:
     if match is None or (match["spaced"] and len(undressed) > 2):
         return None
     letter = _letter(match, options)
-    if letter is None:
+    # "Option A is wrong, because …": what follows may choose another one.
+    if letter is None or is_denied(undressed[match.end() :]):
         return None
     _refuse_several(undressed[match.end() :], letter)
     return Commitment(letter, start, shown, "phrase")
@@ -163,7 +164,8 @@ def _opening_letter(text: str, options: Sequence[str]) -> Commitment | None:
 def _stated_letter(text: str, options: Sequence[str]) -> Commitment | None:
     """The last statement such as "option (C) is correct" or "so we choose B"."""
     for match in reversed(list(_STATED.finditer(text))):
-        if _NEGATED.search(text, max(0, match.start() - 25), match.end() + 40):
+        sentence = max(text.rfind(end, 0, match.start()) for end in (". ", "\n", "。"))
+        if _NEGATED.search(text, max(0, match.start() - 25, sentence), match.end() + 40):
             continue
         letter = next(group for group in match.groups() if group)
         if letter not in _letters(options):
@@ -179,7 +181,12 @@ def _concluded(text: str, options: Sequence[str]) -> Commitment:
     if is_cut_off(text):
         raise NoAnswer("cut off")
     for offset, sentence in concluding_sentences(text):
-        found = sorted(set(_PARENTHESISED.findall(sentence)) & set(_letters(options)))
+        named = {
+            match[1]
+            for match in _PARENTHESISED.finditer(sentence)
+            if not is_denied(sentence[match.end() :])
+        }
+        found = sorted(named & set(_letters(options)))
         found = found or options_in_text(sentence, options)
         if len(found) > 1:
             raise NoAnswer("several options")

@@ -28,6 +28,7 @@ _PHRASE = re.compile(
     | (?:故|因此|所以|应|本题|综上)[,，]?\s*选(?:择)?(?:项)?\s*:?(?=\s*[(\[]?[A-J])
     | (?:答え|解答)は\s*
     | ^\s*\#{4}(?=\s)
+    | ^\s*(?:ans|答)\s*[:=]
     """,
     re.IGNORECASE | re.VERBOSE | re.MULTILINE,
 )

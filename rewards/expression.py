@@ -28,6 +28,7 @@ _KNOWN_COMMANDS = frozenset(
 )
 _INTERVAL = re.compile(r"[(\[][^()\[\]]+,[^()\[\]]+[)\]]")
 _BETWEEN = re.compile(r"^([^<>=]+?)(<|\\le)\s?[A-Za-z]\s?(<|\\le)(?![A-Za-z])\s?([^<>=]+)$")
+_ONE_SIDED = re.compile(r"^[A-Za-z]\s?(<|>|\\le|\\ge)(?![A-Za-z])\s?([^<>=,]+)$")
 _LETTER = re.compile(r"[A-Za-z]")
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
 
@@ -53,9 +54,11 @@ def compare(
     if lenient:
         prediction = _exact_or_rounded(prediction, gold)
         if _INTERVAL.fullmatch(gold):
-            prediction = _BETWEEN.sub(_interval, prediction)
+            prediction = _ONE_SIDED.sub(_ray, _BETWEEN.sub(_interval, prediction))
     prediction = without_assignment(prediction, gold, lenient)
     if ":" in gold and "=" not in gold:
+        if lenient and gold.count(":") == 1 and ":" not in prediction:
+            return _compare_values(_fraction(gold.split(":")), prediction, lenient, precision)
         return _compare_ratios(gold, prediction)
     if lenient and prediction.count(":") == 1:
         prediction = _fraction(prediction.split(":"))
@@ -88,6 +91,14 @@ def _interval(match: re.Match[str]) -> str:
     return f"{'(' if first == '<' else '['}{low},{high}{')' if second == '<' else ']'}"
 
 
+def _ray(match: re.Match[str]) -> str:
+    """`x\\ge1` as the interval [1,\\infty)."""
+    relation, bound = match.groups()
+    if relation in ("<", r"\le"):
+        return rf"(-\infty,{bound}{')' if relation == '<' else ']'}"
+    return rf"{'(' if relation == '>' else '['}{bound},\infty)"
+
+
 def _exact_or_rounded(prediction: str, gold: str) -> str:
     """`x=1/3\\approx0.33` states one value twice: exactly, and as a decimal."""
     exact, approximately, rounded = prediction.partition(r"\approx")
@@ -101,18 +112,17 @@ def _compare_ratios(gold: str, prediction: str) -> bool | MathJob:
     gold_parts, parts = gold.split(":"), prediction.split(":")
     if len(parts) != len(gold_parts):
         return False
-    if len(parts) == 2:
-        return _compare_values(_fraction(gold_parts), _fraction(parts))
-    gold_values = [parse_number(part) for part in gold_parts]
-    values = [parse_number(part) for part in parts]
-    if any(number is None or not number.value for number in gold_values + values):
-        return False
+    pairs = [
+        (parse_number(one), parse_number(other))
+        for one, other in zip(gold_parts, parts, strict=True)
+    ]
     scales = {
-        value.value / gold_value.value
-        for value, gold_value in zip(values, gold_values, strict=True)
-        if value and gold_value
+        number.value / gold_number.value if gold_number and number and gold_number.value else None
+        for gold_number, number in pairs
     }
-    return len(scales) == 1
+    if len(scales) == 1 and not scales & {None, 0}:
+        return True
+    return len(parts) == 2 and _compare_values(_fraction(gold_parts), _fraction(parts))
 
 
 def _fraction(parts: list[str]) -> str:

@@ -18,7 +18,12 @@ _ALTERNATIVE = re.compile(
 )
 _THOUSANDS = re.compile(r"(?<=\d)(?:,|\{,\})(?=\d{3}(?!\d))")
 _ADJACENT_NUMBERS = re.compile(r"\d \d")
-_ASSIGNMENT = re.compile(r"^(?:[A-Za-z]|\\[a-z]+)(?:_(?:\w|\{\w+\}))?(?:=|\\in(?![A-Za-z]))")
+# A variable, a function f(x), a segment AB or an angle ∠ABC before its value.
+_ASSIGNMENT = re.compile(
+    r"^(?:(?:\\angle|∠) ?(?:[A-Z]{1,3}|\d)|[A-Z]{2,3}"
+    r"|[A-Za-z]'{0,2}(?:\([a-z](?:,[a-z])*\))?|\\[a-z]+)"
+    r"(?:_(?:\w|\{\w+\}))?(?:=|\\in(?![A-Za-z]))"
+)
 _LEFT_SIDE = re.compile(r"^[^=<>]{0,60}(?:=|\\approx)(?=[^=<>]+$)")
 _BETWEEN = re.compile(r"[^<>=]+(?:<|\\le)\s?[A-Za-z]\s?(?:<|\\le)(?![A-Za-z])[^<>=]+")
 _SHORT_WORDS = frozenset(

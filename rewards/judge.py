@@ -12,15 +12,19 @@ from .commitments import Commitment
 from .expression import compare
 from .extraction import NoAnswer, extract_answer
 from .free_form import answer_region, concluding_sentences, final_commitment
-from .listed import compare_lists, selected_letters, truth_value
+from .hedges import is_value
+from .listed import compare_lists, listed_part, selected_letters, truth_value
 from .math_pool import MathJob
-from .normalization import narrow, words
+from .normalization import narrow, plain, words
 from .number import parse_number
 from .open_ended import find_and_compare
 from .types import GradeRequest, Policy
 from .units import split_unit
 
-_POLAR = frozenset({"true", "false", "yes", "no"})
+_POLAR = frozenset(
+    ["true", "false", "yes", "no", "正确", "错误", "对", "错", "是", "否", "不对", "不是", "不正确"]
+)
+_SUM_OF_LETTERS = re.compile(r"[A-Za-z)]\s*\+\s*[A-Za-z(]")
 
 
 class BadGold(ValueError):
@@ -54,8 +58,12 @@ def check_gold(request: GradeRequest) -> None:
             raise BadGold(
                 f"gold answer {gold!r} is not an option letter ({letters[0]}-{letters[-1]})"
             )
-    elif kind is AnswerType.MULTI_SELECT and not selected_letters(gold, whole=True):
-        raise BadGold(f"gold answer {gold!r} is not a set of option letters")
+    elif kind is AnswerType.MULTI_SELECT:
+        letters = CHOICE_LETTERS[: len(request.options) or None]
+        if not (selected := selected_letters(gold, whole=True)) or not selected <= set(letters):
+            raise BadGold(
+                f"gold answer {gold!r} is not a set of option letters ({letters[0]}-{letters[-1]})"
+            )
     elif kind is AnswerType.BOOL and truth_value(gold) is None:
         raise BadGold(f"gold answer {gold!r} is neither true nor false")
 
@@ -76,6 +84,8 @@ def resolved_type(request: GradeRequest) -> AnswerType:
     if gold.strip().casefold() in _POLAR:
         return AnswerType.BOOL
     if re.search(r"[\\^=_√π]|\d", gold):
+        return AnswerType.EXPRESSION
+    if _SUM_OF_LETTERS.search(gold) and is_value(plain(gold)):
         return AnswerType.EXPRESSION
     return AnswerType.TEXT
 
@@ -111,7 +121,7 @@ def _judge_free(text: str, request: GradeRequest) -> tuple[Commitment, bool | Ma
             return _first(text, truth_value, truth_value(gold))
         case AnswerType.LIST:
             found = _committed_or_conclusion(text)
-            return found, compare_lists(gold, found.text, lenient=True)
+            return found, compare_lists(gold, listed_part(found.text), lenient=True)
         case AnswerType.TEXT:
             found = _committed_or_conclusion(text)
             return found, _says(found.text, gold)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from .choice import is_denied
 from .expression import compare
 from .math_pool import MathJob
 from .normalization import narrow, plain
@@ -13,8 +14,15 @@ _LETTERS = re.compile(
     r"((?:[(\[]?[A-J][)\]]?(?:[\s.,;、/&+]|and|和|与|及)*)+)",
 )
 _TYPESETTING = re.compile(r"\\(?:text|mathrm|textbf|mathbf|boxed)|[{}$*]")
-_TRUE = re.compile(r"\W*(?:true|yes|correct|正确|对|是)\b", re.IGNORECASE)
-_FALSE = re.compile(r"\W*(?:false|no|incorrect|not\s+(?:true|correct)|错误|错|否)\b", re.IGNORECASE)
+_SUBJECT = r"\W*(?:(?:(?:the|this|that|given)\s+)*(?:statement|claim|assertion|it)\s+is\s+)?\W*"
+_TRUE = re.compile(rf"{_SUBJECT}(?:true|yes|correct|正确|对|是)\b", re.IGNORECASE)
+_FALSE = re.compile(
+    rf"{_SUBJECT}(?:false|no|incorrect|not\s+(?:true|correct)|错误|错|否|不对|不是|不正确)\b",
+    re.IGNORECASE,
+)
+_OF_LETTERS = re.compile(r"(?:is|are|was|were)\b")
+_LONE_LETTER = re.compile(r"(?<![A-Za-z0-9'])[A-J](?![A-Za-z0-9'])")
+_STATES = re.compile(r"\b(?:is|are|was|were|be)\b|:(?=\s)")
 _LEFT_SIDE = re.compile(r"^\([a-z](?:,[a-z])*\)=")
 _BRACKETS = {"[": "]", "(": ")", "{": "}"}
 
@@ -22,14 +30,19 @@ _BRACKETS = {"[": "]", "(": ")", "{": "}"}
 def selected_letters(text: str, whole: bool) -> frozenset[str] | None:
     """The letters that "BD", "B, D" or "(B)和(D)" select; None if it is no such list.
 
-    With `whole` nothing may follow; otherwise a sentence may ("BD, because …").
+    With `whole` nothing may follow; otherwise a sentence may ("BD, because …", "B and D are
+    right"), as long as it denies nothing and speaks of no other letter.
     """
     text = _TYPESETTING.sub(" ", narrow(text)).strip()
     match = _LETTERS.match(text)
     if match is None:
         return None
     rest = text[match.end() :]
-    if (whole and rest.strip(" .。")) or re.match(r"[A-Za-z]", rest):
+    if whole and rest.strip(" .。"):
+        return None
+    if re.match(r"[A-Za-z]", rest) and (
+        not _OF_LETTERS.match(rest) or is_denied(rest) or _LONE_LETTER.search(rest)
+    ):
         return None
     return frozenset(re.findall(r"[A-J]", match[1]))
 
@@ -55,6 +68,12 @@ def compare_lists(gold: str, prediction: str, lenient: bool) -> bool | MathJob:
     if len(verdicts) == 1:
         return verdicts[0]
     return MathJob(f"({', '.join(golds)})", f"({', '.join(items)})")
+
+
+def listed_part(text: str) -> str:
+    """The list inside "The sides are 3, 4 and 5."; a text without a verb is the list itself."""
+    listed = _STATES.split(text)[-1].strip()
+    return listed if len(split_list(listed)) > 1 else text
 
 
 def names_several(text: str) -> bool:

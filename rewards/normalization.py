@@ -33,6 +33,7 @@ _CHARACTERS = str.maketrans(
         "²": "^2",
         "³": "^3",
     }
+    | {chr(0x2080 + digit): f"_{digit}" for digit in range(10)}  # x₁
 )
 _QUOTES = "\"'`\N{LEFT DOUBLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MARK}"
 _BOXED = re.compile(r"^\\(?:boxed|fbox)\s*\{(.*)\}$", re.DOTALL)
@@ -65,6 +66,15 @@ _REWRITES = (
     (re.compile(r"√\s*\{"), r"\\sqrt{"),
     (re.compile(r"\\sqrt\s*(\d)"), r"\\sqrt{\1}"),
     (re.compile(r"\\frac\s*(\d)\s*(\d)"), r"\\frac{\1}{\2}"),
+    (re.compile(r"(?<![A-Za-z\\])sqrt\s*\(([^()]*)\)"), r"\\sqrt{\1}"),
+    # "ln(2)", "sin x", "log_2 8": a function only where an argument follows.
+    (
+        re.compile(
+            r"(?<![A-Za-z\\])(arc(?:sin|cos|tan)|(?:sin|cos|tan)h?|cot|sec|csc|ln|log|exp)"
+            r"(?=\s*(?:[(^_\d]|\\(?:pi|sqrt|frac|theta|alpha|beta)(?![A-Za-z]))|\s[xyztn](?![A-Za-z]))"
+        ),
+        r"\\\1",
+    ),
     (re.compile(r"\\mathrm(?![A-Za-z{])"), ""),
     (re.compile(r"\^\s*\{\s*\\circ\s*\}|(?:\{\s*\})?\^\s*\\circ(?![A-Za-z])"), r"^\\circ"),
     (re.compile(r"(\^|_)\s*\{\s*(\w)\s*\}"), r"\1\2"),

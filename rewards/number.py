@@ -28,6 +28,9 @@ _SCIENTIFIC = re.compile(
     r"(.+?)(?:(?:\\times|\\cdot|\*|x)10\^(?:\{(-?\d+)\}|(-?\d+))|[eE]([+-]?\d+))"
 )
 _FRACTION = re.compile(r"(-?\d+)/(-?\d+)|\\frac\{(-?\d+)\}\{(-?\d+)\}")
+_MAGNITUDE = re.compile(r"(.*\d) (thousand|million|billion|trillion)|(.*\d) ?([万亿])")
+_ZEROS = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12, "万": 4, "亿": 8}
+_MINUS = re.compile(r"^(?:negative|minus) (?=\w)", re.IGNORECASE)
 _MIXED = re.compile(r"(\d+)(?:\\frac\{(\d+)\}\{(\d+)\}| (\d+)/(\d+))")
 
 
@@ -83,7 +86,7 @@ def parse_number(text: str, decimal_comma: bool = False) -> PlainNumber | None:
     With `decimal_comma`, a comma that cannot separate thousands is a decimal point; otherwise
     "1,22" is no number but a list.
     """
-    text = _CURRENCY.sub("", plain(text))
+    text = _CURRENCY.sub("", _MINUS.sub("-", plain(text)))
     if decimal_comma and (match := _DECIMAL_COMMA.fullmatch(text)):
         text = "".join(
             (match[1] or match[4] or "", match[2] or match[5], ".", match[3] or match[6])
@@ -119,6 +122,8 @@ def _unsigned(text: str) -> PlainNumber | None:
         return PlainNumber(Fraction(top, bottom), None) if bottom else None
     if match := _SCIENTIFIC.fullmatch(text):
         return _scientific(match[1], int(match[2] or match[3] or match[4]))
+    if match := _MAGNITUDE.fullmatch(text):
+        return _scientific(match[1] or match[3], _ZEROS[match[2] or match[4]])
     return None
 
 

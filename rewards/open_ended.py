@@ -27,6 +27,7 @@ MAX_GOLD_CHARACTERS = 200
 _LABELLED_LINE = re.compile(r"(?:^|\n)\s*(?:A|Ans|ANS|Result|答)\s*[:=]\s*([^\n]+)\s*$")
 _DIGIT = re.compile(r"\d")
 _STATES = re.compile(r"\b(?:is|are|was|be|equals|shows|reads|gives|get|becomes)\b")
+_POINT = re.compile(r"(?<![A-Za-z\d\\])[(\[][^()\[\]]*,[^()\[\]]*[)\]](?=[\s.*]*$)")
 _SPACED_LIST = re.compile(r"[-+]?\d+(?:\.\d+)?(?: [-+]?\d+(?:\.\d+)?)+")
 _REFUSES = re.compile(
     r"\b(?:sorry|cannot be (?:determined|answered|calculated)|unable to|not (?:enough|sufficient)"
@@ -167,5 +168,8 @@ def _reduce(text: str, gold: Gold) -> str:
         segments = [text.rsplit("$", 2)[1]]  # an odd dollar sign paired the others wrongly
     if not segments:
         stated = _STATES.split(text)[-1]
+        alone = stated.count("(") + stated.count("[") == 1
+        if alone and (point := _POINT.search(stated)) and is_value(plain(point[0])):
+            return point[0]  # "the vertex is at (3, -2)"
         return stated if stated.strip(" .") and is_value(plain(stated)) else text
     return ", ".join(segments) if gold.several else segments[-1]

@@ -25,6 +25,8 @@ _NUMBER = re.compile(
           | \s?(?:×|x|\\times|\*|\\cdot)\s?10\s?\^\s?\{{?[-−]?\d+\}}?
           | [eE][-+]?\d+(?![\w])
           | \s?/\s?\d+(?:\.\d+)?(?![\d/])
+          | \s(?:thousand|million|billion|trillion)\b
+          | \s?[万亿]
         )?
     )
     (?:\s?\\?%)?

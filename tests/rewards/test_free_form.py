@@ -241,3 +241,48 @@ def test_the_span_is_where_the_answer_stands(grade):
     verdict = grade("number", "5", response)
     start, end = verdict.span
     assert response[start:end] == verdict.extracted == "5"
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        "Option A is wrong: it is shorter. Option C is also wrong. Therefore, option B is correct.",
+        "(A) is wrong. (C) is wrong. (B) fits.",
+        "Ans: B",
+    ],
+)
+def test_options_denied_first_do_not_hide_the_choice(grade, response):
+    assert grade("choice", "B", response, LENGTHS).outcome is Outcome.CORRECT
+
+
+@pytest.mark.parametrize(
+    ("gold", "response"),
+    [("A", "Option A is wrong."), ("A", "(A) is wrong."), ("I", "I would say item 10.")],
+)
+def test_a_denied_letter_and_a_pronoun_are_no_choice(grade, gold, response):
+    assert grade("choice", gold, response, TEN).outcome is not Outcome.CORRECT
+
+
+@pytest.mark.parametrize(
+    ("kind", "gold", "right", "wrong"),
+    [
+        ("multi-select", "AC", "A and C are correct.", "A and C are wrong."),
+        ("multi-select", "A", "A is correct.", "A is correct, and C is correct."),
+        ("bool", "False", "The statement is false.", "The statement is not false."),
+        ("bool", "False", "不对", "对"),
+        ("list", "[3, 4, 5]", "The sides are 3, 4 and 5.", "The sides are 3, 4 and 6."),
+        ("expression", "[1,\\infty)", "x \\ge 1", "x > 1"),
+        ("expression", "(-\\infty,2]", "$x \\le 2$", "$x \\ge 2$"),
+        ("open", "3:2", "\\frac{3}{2}", "\\frac{2}{3}"),
+        ("open", "1:50000", "1:50,000", "1:5,000"),
+        ("open", "(3,-2)", "The vertex is at (3, -2).", "The vertex is at (-2, 3)."),
+        ("open", "1200000", "1.2 million", "1.2 billion"),
+        ("open", "25", "25 items", "25 thousand"),
+        ("open", "250000", "25万", "25"),
+        ("open", "-5", "negative five", "five"),
+        ("open", "a(b+c)", "ab+ac", "ab+c"),
+    ],
+)
+def test_written_out_forms_of_other_types(grade, kind, gold, right, wrong):
+    assert grade(kind, gold, right).outcome is Outcome.CORRECT
+    assert grade(kind, gold, wrong).outcome is not Outcome.CORRECT

@@ -365,3 +365,27 @@ def test_a_very_long_response_is_graded_quickly(grader):
         (verdict,) = grader.grade([request])
         assert verdict.gradable
         assert verdict.milliseconds < 10_000
+
+
+@pytest.mark.parametrize(
+    ("kind", "gold", "right", "wrong"),
+    [
+        ("number", "5", "AB = 5", "AB = 6"),
+        ("number", "45", "\\angle ABC = 45^\\circ", "\\angle ABC = 54^\\circ"),
+        ("expression", "3x^2", "f(x) = 3x^2", "f(x) = 3x"),
+        ("expression", "3x^2", "f'(x) = 3x^2", "f'(x) = 2x^3"),
+        ("expression", r"\ln 2", "ln(2)", "log(20)"),
+        ("expression", r"\sin x", "sin(x)", "cos(x)"),
+        ("expression", r"\frac{\sqrt{3}}{2}", "sqrt(3)/2", "sqrt(2)/3"),
+        ("expression", "x_1+1", "x₁+1", "x₂+1"),
+        ("bool", "False", "错误", "正确"),
+        ("bool", "True", "对", "不对"),
+    ],
+)
+def test_a_name_before_the_value_and_unicode_spellings_are_read(grader, kind, gold, right, wrong):
+    assert grade(grader, kind, gold, right).outcome is Outcome.CORRECT
+    assert grade(grader, kind, gold, wrong).outcome is not Outcome.CORRECT
+
+
+def test_a_multi_select_gold_outside_the_options_is_invalid(grader):
+    assert grade(grader, "multi-select", "AF", "AF", ("1", "2", "3")).outcome is Outcome.INVALID
