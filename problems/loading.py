@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from .jsonl import read_jsonl
 from .mmmu import read_mmmu
@@ -124,7 +124,8 @@ def _check_image(image: ImageSource) -> None:
         opened.draft(opened.mode, (1, 1))
         opened.load()
     except Exception as error:
-        raise ProblemError(f"image {where}: cannot be decoded ({error})") from error
+        reason = "not an image" if isinstance(error, UnidentifiedImageError) else error
+        raise ProblemError(f"image {where}: cannot be decoded ({reason})") from error
     patches = (width // _PATCH) * (height // _PATCH)
     scale = min(1.0, math.sqrt(_PATCH_LIMIT / max(1, patches)))
     # The processor pads to pairs of patches.

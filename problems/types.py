@@ -116,6 +116,14 @@ class Problem:
                 raise ProblemError(
                     f"problem {self.id}: answer {self.answer!r} is none of the options {letters}"
                 )
+        if self.answer_type is AnswerType.MULTI_SELECT and self.options:
+            letters = CHOICE_LETTERS[: len(self.options)]
+            outside = set(re.findall(r"[A-Z]", self.answer)) - set(letters)
+            if outside:
+                raise ProblemError(
+                    f"problem {self.id}: answer {self.answer!r} names "
+                    f"{', '.join(sorted(outside))}, the options are {letters}"
+                )
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,3 +160,19 @@ def test_sources_are_loaded_in_turn_and_an_id_belongs_to_the_first(
     assert "has the same id" in skipped[0].reason
     with pytest.raises(ProblemError, match=r"every problem has the id of one in .*problems\.jsonl"):
         load_sources([Source(first), Source(first)])
+
+
+def test_a_selected_letter_outside_the_options_is_skipped(
+    write_records: WriteRecords, record: Record
+) -> None:
+    several = record | {"answer_type": "multi-select", "options": ["a", "b"]}
+    path = write_records(
+        several | {"answer": "AB"},
+        several | {"id": "p/2", "answer": "AC"},
+        record | {"id": "p/3", "images": ["images/text.png"]},
+    )
+    (path.parent / "images/text.png").write_text("no picture")
+    problems, skipped = load_problems(Source(path))
+    assert [problem.answer for problem in problems] == ["AB"]
+    assert "names C, the options are AB" in skipped[0].reason
+    assert "not an image" in skipped[1].reason
