@@ -1,6 +1,7 @@
 """Every objective from one supervised checkpoint with the same rollout budget, several seeds.
 
-    python benchmarks/objectives.py --checkpoint runs/demo/sft/final --problems runs/demo/problems/rl
+    python benchmarks/objectives.py --checkpoint runs/demo/sft/final \\
+        --problems runs/demo/problems/rl
 
 Accuracy is that of the iteration's own rollouts: each iteration asks for problems that were not
 trained on before, so it is sampled accuracy on new problems. Writes objectives.json and a PNG with
