@@ -270,6 +270,8 @@ def finished(workshop: Workshop) -> Path:
         "run_dir=finished",
         "evaluation.problems.path=problems/heldout.jsonl",
         "evaluation.samples=2",
+        "evaluation.every=2",
+        "evaluation.keep_best=pass_at_1",
         "keep_checkpoints=3",
     )
     return workshop.folder / "finished"

@@ -85,6 +85,15 @@ def test_the_run_folder_holds_what_the_contract_names(workshop, finished, record
         assert len(records(finished / f"evaluation/{name}.jsonl")) == 8
 
 
+def test_the_best_evaluated_policy_is_kept(finished, records):
+    during = json.loads((finished / "evaluation/iteration_000002.json").read_text())
+    logged = records(finished / "metrics.jsonl")[1]
+    assert logged["evaluation/pass_at_1"] == during["pass_at_1"]
+    best = json.loads((finished / "best.json").read_text())
+    assert best == {"metric": "pass_at_1", "value": during["pass_at_1"], "iteration": 2}
+    load_model(finished / "best")
+
+
 def test_a_finished_run_is_not_run_again(workshop, finished):
     before = (finished / "metrics.jsonl").read_bytes()
     command = workshop.run(
