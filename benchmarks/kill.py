@@ -28,7 +28,10 @@ ITERATIONS = 30
 
 
 def config(folder: Path, checkpoint: Path, problems: Path) -> Path:
-    """A small deterministic run: a checkpoint every third iteration, an evaluation every tenth."""
+    """A small deterministic run: a checkpoint every third iteration, an evaluation every tenth.
+
+    With partial rollouts, so that most checkpoints hold responses that are not finished.
+    """
     tree = {
         "run_dir": "to be overridden",
         "checkpoint": str(checkpoint.resolve()),
@@ -43,7 +46,9 @@ def config(folder: Path, checkpoint: Path, problems: Path) -> Path:
         "rollout": {
             "problems_per_iteration": 4,
             "samples_per_problem": 4,
-            "max_response_tokens": 80,
+            "max_response_tokens": 48,
+            "truncated": "continue",
+            "max_total_tokens": 96,
             "engine": {
                 "dtype": "float32",
                 "max_model_len": 512,
