@@ -69,7 +69,8 @@ class Rewards:
         """The samples' verdicts with their weighted parts, batch by batch, in order.
 
         A sample whose plugin crashed or ran late is INVALID or TIMEOUT, with the plugin's name in
-        its reason. Rewards that compare the samples of a batch do not see it.
+        its reason. Rewards that compare the samples of a batch do not see it. Raises
+        `WorkersNotStarted` if a plugin's processes never came up, not even to report its error.
         """
         outside = [entry for entry in self._entries if not entry.kind.builtin]
         pending = [
@@ -136,14 +137,18 @@ class _Entry:
         self.kind = kind
         settings = dict(spec.settings or {})
         kind.config.model_validate(settings)
-        # A plugin is made only where it runs: what it does then must not be able to end the run.
+        # A plugin is made only where it runs: what it raises then must not be able to end the run.
         self.reward = kind.make(settings) if kind.builtin else None
         self._asynchronous = kind.per_sample and inspect.iscoroutinefunction(kind.target)
         self._pool: KillablePool | None = None
         if not kind.builtin:
             timeout = spec.timeout_seconds * (_ASYNC_GRACE if self._asynchronous else 1)
             self._pool = KillablePool(
-                spec.workers, timeout, initialize, (spec.type, settings, list(sys.path))
+                f"reward {name}",
+                spec.workers,
+                timeout,
+                initialize,
+                (spec.type, settings, list(sys.path)),
             )
 
     def is_on(self, iteration: int) -> bool:

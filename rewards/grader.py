@@ -10,6 +10,7 @@ from typing import Self
 from .commitments import Commitment
 from .extraction import NoAnswer
 from .judge import judge
+from .killable_pool import START_SECONDS
 from .math_pool import MathJob, MathPool, MathTask
 from .types import GradeRequest, Outcome, Policy, Verdict
 
@@ -32,13 +33,20 @@ class Grader:
 
     A context manager; several threads may call `grade` at once. The processes start with the
     first answer that needs them, by spawn: a script needs its `if __name__ == "__main__"`.
-    `timeout_seconds` is the wall clock of one math-verify comparison.
+    `timeout_seconds` is the wall clock of one math-verify comparison, `start_seconds` of the
+    start of the first process.
     """
 
-    def __init__(self, workers: int, timeout_seconds: float, policy: Policy = Policy.RL) -> None:
+    def __init__(
+        self,
+        workers: int,
+        timeout_seconds: float,
+        policy: Policy = Policy.RL,
+        start_seconds: float = START_SECONDS,
+    ) -> None:
         if workers < 1 or timeout_seconds <= 0:
             raise ValueError("a grader needs at least one worker and a positive timeout")
-        self._pool = MathPool(workers, timeout_seconds)
+        self._pool = MathPool(workers, timeout_seconds, start_seconds)
         self._policy = policy
 
     def __enter__(self) -> Self:
@@ -54,7 +62,8 @@ class Grader:
     def grade(self, requests: Sequence[GradeRequest]) -> list[Verdict]:
         """One verdict for each request, in order; content never raises, failures are INVALID.
 
-        Raises `RuntimeError` if the grader is closed and a request needs math-verify.
+        For requests that need math-verify, raises `RuntimeError` if the grader is closed and
+        `WorkersNotStarted` if its processes cannot start.
         """
         begun = [self._begin(request) for request in requests]
         return [_finish(item) if isinstance(item, _Pending) else item for item in begun]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .killable_pool import Failure, KillablePool, Task
+from .killable_pool import START_SECONDS, Failure, KillablePool, Task
 from .math_worker import MathJob, MathResult, initialize, solve
 from .types import Outcome
 
@@ -16,24 +16,28 @@ class MathTask:
     task: Task
 
     def result(self) -> MathResult:
-        """Wait for the result. Never raises."""
+        """Wait for the result. Raises only `WorkersNotStarted`."""
         result = self.task.result()
         if not isinstance(result, Failure):
             return result
         outcome = Outcome.TIMEOUT if result.timed_out else Outcome.INVALID
-        spent = 1000 * self.task.timeout_seconds if result.timed_out else 0.0
+        spent = 1000 * self.task.owner.timeout_seconds if result.timed_out else 0.0
         return MathResult(outcome, f"math-verify: {result.reason}", spent)
 
 
 class MathPool:
     """A `KillablePool` whose workers compare a prediction with a gold answer."""
 
-    def __init__(self, workers: int, timeout_seconds: float) -> None:
-        self._pool = KillablePool(workers, timeout_seconds, initialize)
+    def __init__(
+        self, workers: int, timeout_seconds: float, start_seconds: float = START_SECONDS
+    ) -> None:
+        self._pool = KillablePool(
+            "the grader", workers, timeout_seconds, initialize, start_seconds=start_seconds
+        )
         self._timeout_seconds = timeout_seconds
 
     def submit(self, job: MathJob) -> MathTask:
-        """Queue a job. Raises `RuntimeError` once the pool is closed."""
+        """Queue a job. Raises as `KillablePool.submit` does."""
         return MathTask(self._pool.submit(solve, job, self._timeout_seconds))
 
     def close(self) -> None:

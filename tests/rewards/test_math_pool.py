@@ -9,6 +9,7 @@ import psutil
 import pytest
 from kvl.problems.types import AnswerType
 from kvl.rewards.grader import Grader
+from kvl.rewards.killable_pool import WorkersNotStarted
 from kvl.rewards.math_pool import MathJob, MathPool
 from kvl.rewards.types import GradeRequest, Outcome
 
@@ -152,6 +153,47 @@ def test_closing_leaves_no_worker_even_under_work():
     assert workers() == before
     with pytest.raises(RuntimeError, match="closed"):
         pool.submit(EQUAL)
+
+
+UNGUARDED = """
+from kvl.rewards.killable_pool import WorkersNotStarted
+from kvl.rewards.math_pool import MathJob, MathPool
+try:
+    pool = MathPool(workers=2, timeout_seconds=30, start_seconds={seconds})
+    pool.submit(MathJob("1", "2")).result()
+except WorkersNotStarted as error:
+    raise SystemExit({ending})
+"""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "ending", "why"),
+    [
+        # The pool breaks when a worker ends with an error; one that ends well is started again.
+        (3600, "str(error)", "it ended before it took work"),
+        (2, "print(error)", "nothing came up within 2 s"),
+    ],
+)
+def test_a_script_without_a_main_guard_ends_with_an_error_that_says_so(
+    tmp_path, seconds, ending, why
+):
+    script = tmp_path / "unguarded.py"
+    script.write_text(UNGUARDED.format(seconds=seconds, ending=ending))
+    ended = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    lines = (ended.stdout + ended.stderr).splitlines()
+    assert any(f"no worker process of the grader could start: {why}" in line for line in lines)
+    assert any('`if __name__ == "__main__":`' in line for line in lines)
+
+
+def test_a_worker_that_never_started_is_an_error():
+    pool = MathPool(workers=1, timeout_seconds=3)
+    multiprocessing.set_executable("/nonexistent/python")
+    try:
+        with pytest.raises(WorkersNotStarted, match="it ended before it took work"):
+            pool.submit(EQUAL).result()
+    finally:
+        multiprocessing.set_executable(sys.executable)
+        pool.close()
 
 
 PARENT = """
