@@ -105,18 +105,8 @@ def agreement(pairs: list[tuple[bool, bool]]) -> dict[str, Any]:
 
 
 def graded(rows: list[dict[str, Any]], workers: int) -> list[Outcome]:
-    requests = [
-        GradeRequest(
-            row["response"],
-            row["gold"],
-            AnswerType(row["answer_type"]),
-            tuple(row["options"]),
-            row["precision"],
-        )
-        for row in rows
-    ]
     with Grader(workers, TIMEOUT_SECONDS, Policy.EVAL) as grader:
-        return [verdict.outcome for verdict in grader.grade(requests)]
+        return [verdict.outcome for verdict in grader.grade(list(map(GradeRequest.of_row, rows)))]
 
 
 def math_verify_accepts(gold: str, response: str) -> bool:

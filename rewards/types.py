@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any, Self
 
 from ..problems.types import AnswerType
 
@@ -41,6 +42,15 @@ class GradeRequest:
     answer_type: AnswerType
     options: tuple[str, ...] = ()
     precision: int | None = None
+
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any]) -> Self:
+        """From a row of graded responses: response, gold, answer_type, options and precision.
+
+        Its fields are taken as they are; `kvl.rl.grade.row_of` reads what users write.
+        """
+        kind, options = AnswerType(row["answer_type"]), tuple(row["options"])
+        return cls(row["response"], row["gold"], kind, options, row["precision"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-from kvl.problems.types import AnswerType
 from kvl.rewards.grader import Grader
 from kvl.rewards.types import GradeRequest, Outcome, Policy
 
@@ -14,16 +13,7 @@ SAMPLE = Path(__file__).resolve().parents[1] / "data/graded_responses/sample.jso
 @pytest.fixture(scope="module")
 def judged():
     rows = [json.loads(line) for line in SAMPLE.read_text(encoding="utf-8").splitlines()]
-    requests = [
-        GradeRequest(
-            row["response"],
-            row["gold"],
-            AnswerType(row["answer_type"]),
-            tuple(row["options"]),
-            row["precision"],
-        )
-        for row in rows
-    ]
+    requests = [GradeRequest.of_row(row) for row in rows]
     with Grader(workers=2, timeout_seconds=30, policy=Policy.EVAL) as grader:
         return list(zip(rows, grader.grade(requests), strict=True))
 
