@@ -40,8 +40,13 @@ class Demonstrations:
 
 
 def demonstration(problem: Problem, processor: KimiVLProcessor) -> Group:
-    """Prompt and written reply of a problem; raises ProblemError for one that cannot be used."""
-    parts = [part if isinstance(part, str) else part.open() for part in prompt_parts(problem)]
+    """Prompt and written reply of a problem; raises ProblemError for one that cannot be used.
+
+    Images are decoded by the pack that holds them, on the one rank that trains on it.
+    """
+    parts = [
+        part if isinstance(part, str) else part.open(pixels=False) for part in prompt_parts(problem)
+    ]
     text = target_text(problem)
     reply = tuple(processor.chat.assistant_reply(text))
     rollout = Rollout(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,10 @@ from kvl.kimi_vl_model.tiny import write_tiny_checkpoint
 from kvl.problems.jsonl import write_jsonl
 from kvl.problems.loading import load_problems
 from kvl.problems.synthetic import generate
+from kvl.problems.types import ImageSource, ProblemError
 from kvl.rl.batch import pack
 from kvl.rl.policy import Policy
-from kvl.rl.ptx import Demonstrations, token_count
+from kvl.rl.ptx import Demonstrations, demonstration, token_count
 from kvl.sft.collator import PackingCollator
 from kvl.sft.data import encode_document
 
@@ -50,6 +52,17 @@ def test_the_term_is_the_supervised_loss_of_the_same_documents(folder: Path) -> 
         supervised = model(**PackingCollator(processor.image_processor)(rows)).loss
     assert token_count(groups) == logprob_R.numel() == sum(row["reply_tokens"] for row in rows)
     torch.testing.assert_close(-logprob_R.mean(), supervised)
+
+
+def test_an_image_is_decoded_by_the_pack_and_not_before(folder: Path) -> None:
+    processor = KimiVLProcessor.from_pretrained(folder / "tiny")
+    (problem, *_), _skipped = load_problems(source(folder).problems)
+    whole = demonstration(problem, processor)
+    cut = [ImageSource(data=image.read()[:-60]) for image in problem.images]
+    group = demonstration(replace(problem, images=tuple(cut)), processor)
+    assert group.rollouts == whole.rollouts
+    with pytest.raises(ProblemError, match="cannot be decoded"):
+        pack([(group, 0)], lambda image: processor.image_processor.patchify(image.open()))
 
 
 def test_steps_take_the_documents_in_turn(folder: Path) -> None:
