@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +28,10 @@ from .checkpoints import check_weights
 from .evaluate import grade_rollouts
 from .grade import encoded
 
-# A chunk is this many times what the engines hold at once: few enough to lose little to a kill,
-# enough that they seldom wait for its last responses.
+# A chunk is this many times what the engines hold at once: few enough to lose little to a kill.
 ENGINE_LOADS_PER_CHUNK = 2
+# While the last responses of one chunk are sampled, the next one fills the engines.
+CHUNKS_IN_FLIGHT = 2
 BINS = (
     (0.0, "never right"),
     (0.5, "up to half"),
@@ -59,7 +62,7 @@ def rate_file(
     """Write every usable row of `source` to `out` with its `pass_rate`: the share of `samples`
     responses at `temperature` that the training grader finds right, null if none was gradable.
 
-    Rows come in file order, a chunk at a time, each safe on disk before the next is sampled. The
+    Rows come in file order, a chunk at a time, each safe on disk as soon as it is graded. The
     same command again rates what is missing; a line that a kill cut short is dropped. Settings and
     what was left out are in `OUT.json`. A response cut by the token cap is wrong.
 
@@ -166,9 +169,16 @@ def in_chunks(
     rollout: RolloutConfig,
     doing: str,
 ) -> Iterator[Chunk]:
-    """Sample all problems chunk by chunk, under a progress bar (plain lines in a log file)."""
+    """Sample all problems, under a progress bar (plain lines in a log file); chunks in order.
+
+    The engines go on while the caller is at work with a chunk.
+    """
     at_once = rollout.workers * rollout.engine.max_num_seqs * ENGINE_LOADS_PER_CHUNK
     size = max(rollout.workers, at_once // settings.samples)
+    # A deterministic engine must not mix chunks: what it samples would depend on the clock.
+    in_flight = 1 if rollout.engine.deterministic else CHUNKS_IN_FLIGHT
+    parts = (problems[start : start + size] for start in range(0, len(problems), size))
+    submitted = ((part, fleet.submit(part, settings)) for part in parts)
     console = Console(stderr=True)
     with Progress(
         TextColumn(doing),
@@ -182,12 +192,17 @@ def in_chunks(
         speed_estimate_period=3600,
     ) as progress:
         bar = progress.add_task("", total=len(problems))
-        for start in range(0, len(problems), size):
-            part = problems[start : start + size]
-            yield Chunk(part, *fleet.generate(part, settings))
+        under_way = deque(islice(submitted, in_flight))
+        done = 0
+        while under_way:
+            part, sampling = under_way.popleft()
+            sampled = fleet.collect(sampling)
+            under_way.extend(islice(submitted, 1))
+            yield Chunk(part, *sampled)
             progress.advance(bar, len(part))
+            done += len(part)
             if not console.is_terminal:
-                console.print(f"{doing} {start + len(part)}/{len(problems)}")
+                console.print(f"{doing} {done}/{len(problems)}")
 
 
 def write_report(path: Path, report: Mapping[str, Any]) -> None:

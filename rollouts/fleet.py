@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -90,6 +91,15 @@ def _answers(address: str) -> bool:
     return True
 
 
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Requests the workers have, dealt out in turn; one reference per worker to its results."""
+
+    requests: Sequence[RolloutRequest]
+    references: Sequence[Any]
+    failures: Sequence[RolloutFailure]
+
+
 class Fleet:
     """`config.workers` engines, each an actor, started in the background by the constructor.
 
@@ -149,6 +159,15 @@ class Fleet:
         A problem that cannot be used comes back as a failure. Raises WorkerError when a worker
         died. Problems are dealt out in turn, so any `len(workers)` of them reach every worker.
         """
+        return self.collect(self.submit(problems, settings, continued))
+
+    def submit(
+        self,
+        problems: Sequence[Problem],
+        settings: SamplingSettings,
+        continued: Sequence[tuple[Problem, tuple[Rollout, ...]]] = (),
+    ) -> Sampling:
+        """What `generate` begins with; several may be under way, and the workers mix them."""
         requests: list[RolloutRequest] = []
         failures: list[RolloutFailure] = []
         for problem, before in [*((problem, ()) for problem in problems), *continued]:
@@ -158,16 +177,19 @@ class Fleet:
                 failures.append(RolloutFailure(problem.id, str(error)))
         workers = self.workers
         dealt = [requests[turn :: len(workers)] for turn in range(len(workers))]
-        batches = self._gather(
-            f"sampling {len(requests)} problems",
-            [
-                worker.sample.remote(own, settings)
-                for worker, own in zip(workers, dealt, strict=True)
-            ],
-        )
+        references = [
+            worker.sample.remote(own, settings) for worker, own in zip(workers, dealt, strict=True)
+        ]
+        return Sampling(requests, references, failures)
+
+    def collect(self, sampling: Sampling) -> tuple[list[Rollout], list[RolloutFailure]]:
+        """Wait for what was submitted; the results of `generate`."""
+        count = len(sampling.requests)
+        batches = self._gather(f"sampling {count} problems", sampling.references)
         # Every request has one list of results; undo the dealing.
-        results = [batches[i % len(workers)][i // len(workers)] for i in range(len(requests))]
+        results = [batches[i % len(batches)][i // len(batches)] for i in range(count)]
         rollouts: list[Rollout] = []
+        failures = list(sampling.failures)
         for result in results:
             if isinstance(result, RolloutFailure):
                 failures.append(result)

@@ -149,7 +149,10 @@ class FakeFleet:
     def __exit__(self, *_: object) -> None:
         return
 
-    def generate(self, problems, settings):
+    def collect(self, sampled):
+        return sampled
+
+    def submit(self, problems, settings):
         assert settings.response_prefix == "◁think▷\n\n◁/think▷"
         return [guess(p.id, "Answer: 7") for p in problems for _ in range(settings.samples)], []
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from kvl.configs.errors import ConfigError
 from kvl.configs.rl import EngineConfig, RewardConfig, RolloutConfig
-from kvl.problems.types import Problem
+from kvl.problems.types import AnswerType, Problem
 from kvl.rl import rate
 from kvl.rollouts.types import (
     Rollout,
@@ -41,13 +41,19 @@ class FakeFleet:
     def __exit__(self, *_: object) -> None:
         return
 
-    def generate(
+    def submit(
         self, problems: Sequence[Problem], settings: SamplingSettings
-    ) -> tuple[list[Rollout], list[RolloutFailure]]:
+    ) -> tuple[list[str], SamplingSettings]:
         names = [problem.id for problem in problems]
+        self.asked += names
+        return names, settings
+
+    def collect(
+        self, submitted: tuple[list[str], SamplingSettings]
+    ) -> tuple[list[Rollout], list[RolloutFailure]]:
+        names, settings = submitted
         if self.dies_at in names:
             raise RuntimeError("killed")
-        self.asked += names
         failures = [RolloutFailure(name, "too long") for name in names if name == "p5"]
         texts = ("◁think▷so◁/think▷3", "nothing")
         rollouts = [
@@ -113,6 +119,24 @@ def test_after_a_kill_only_the_rest_is_sampled(
     monkeypatch.setattr(FakeFleet, "asked", [])
     assert rated(source).read_bytes() == expected
     assert FakeFleet.asked == ["p3", "p4", "p5"]
+
+
+@pytest.mark.parametrize(("deterministic", "ahead"), [(False, 2), (True, 1)])
+def test_the_engines_have_a_chunk_while_another_is_awaited(
+    source: Path, deterministic: bool, ahead: int
+) -> None:
+    problems = [Problem(f"p{i}", "?", (), "3", AnswerType.NUMBER) for i in range(6)]
+    rollout = RolloutConfig(engine=EngineConfig(max_num_seqs=4, deterministic=deterministic))
+    asked = []
+
+    class Watched(FakeFleet):
+        def collect(self, submitted: Any) -> Any:
+            asked.append(len(self.asked))
+            return super().collect(submitted)
+
+    chunks = rate.in_chunks(Watched(), problems, SamplingSettings(4), rollout, "x")  # pyright: ignore
+    assert [one.id for chunk in chunks for one in chunk.problems] == [f"p{i}" for i in range(6)]
+    assert asked == [min(6, 2 * (turn + ahead)) for turn in range(3)]
 
 
 @pytest.mark.parametrize("cut", range(1, 60, 7))

@@ -176,9 +176,10 @@ class ScriptedFleet:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def generate(
-        self, problems: Sequence[Problem], settings: SamplingSettings
-    ) -> tuple[list[Rollout], list[RolloutFailure]]:
+    def submit(self, problems: Sequence[Problem], settings: SamplingSettings) -> Sequence[Problem]:
+        return problems
+
+    def collect(self, problems: Sequence[Problem]) -> tuple[list[Rollout], list[RolloutFailure]]:
         rollouts, failures = [], []
         for problem in problems:
             type(self).asked.append(problem.id)
