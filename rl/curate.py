@@ -10,6 +10,7 @@ question is not enough for a model that was trained to think always.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -33,7 +34,7 @@ from ..rollouts.fleet import Fleet
 from ..rollouts.types import Rollout, SamplingSettings, StopReason
 from .checkpoints import check_weights
 from .grade import encoded
-from .rate import in_chunks, write_report
+from .rate import begin_or_resume, in_chunks, write_report
 
 # The blank line keeps the two markers apart, so that they are the tokens of a filled section.
 EMPTY_THINKING = f"{THINK_OPEN}\n\n{THINK_CLOSE}"
@@ -82,8 +83,11 @@ def curate_file(
     """Write the problems of `source` worth training on to `out`, with all their columns, and to
     `OUT.json` what went and why. Problems are guessed at only with a `checkpoint`.
 
-    Raises ConfigError if nothing is left, KVLError for problems or a checkpoint that cannot be
-    used; `out` appears only when it is complete.
+    `out` appears only when it is complete. Until then `OUT.guesses.jsonl` holds what is known of
+    the problems guessed at, and the same command again guesses at the others.
+
+    Raises ConfigError if nothing is left or the guesses are of another command, KVLError for
+    problems or a checkpoint that cannot be used.
     """
     console = Console()
     if out.suffix != ".jsonl" or (out.exists() and out.samefile(source)):
@@ -92,11 +96,29 @@ def curate_file(
         check_weights(checkpoint)
     problems, skipped = load_problems(ProblemSource(path=source))
     dropped = [Dropped(one.id, "unusable", one.reason) for one in skipped]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    guesses = out.with_suffix(".guesses.jsonl")
     with Grader(reward.grader_workers, reward.grader_timeout_seconds) as grader:
         kept, by_rule = drop_by_rule(problems, grader)
         dropped += by_rule
         if checkpoint is not None and kept:
-            kept, guessed = _drop_guessed(kept, checkpoint, grader, tries, rollout)
+            settings = SamplingSettings(
+                tries,
+                GUESS_TEMPERATURE,
+                min(GUESS_TOKENS, rollout.max_response_tokens),
+                seed=0,
+                response_prefix=EMPTY_THINKING,
+            )
+            command = {
+                "checkpoint": str(checkpoint.absolute()),
+                "problems": str(source.absolute()),
+                "tries": tries,
+                "max_response_tokens": settings.max_response_tokens,
+            }
+            right = begin_or_resume(guesses, guesses.with_suffix(".json"), command, "right")
+            kept, guessed = _drop_guessed(
+                kept, right, guesses, checkpoint, grader, settings, rollout
+            )
             dropped += guessed
     counts = Counter(one.reason for one in dropped)
     report = {
@@ -109,7 +131,6 @@ def curate_file(
         "reasons": {reason: REASONS[reason] for reason in REASONS if counts[reason]},
         "rows": [{"id": d.id, "reason": d.reason, "detail": d.detail} for d in dropped],
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
     write_report(out.with_suffix(".json"), report)
     console.print(_table(counts, len(kept), guessed_at=checkpoint is not None))
     if not kept:
@@ -117,6 +138,8 @@ def curate_file(
     partial = out.with_name(f".{out.name}.partial")
     partial.write_bytes(b"".join(map(encoded, records_of(kept, source, out))))
     partial.replace(out)
+    for path in (guesses, guesses.with_suffix(".json")):
+        path.unlink(missing_ok=True)
     console.print(f"{out}\n{out.with_suffix('.json')}", soft_wrap=True, markup=False)
 
 
@@ -188,30 +211,43 @@ def content(problem: Problem) -> str:
 
 def _drop_guessed(
     problems: Sequence[Problem],
+    right: dict[str, float | None],
+    guesses: Path,
     checkpoint: Path,
     grader: Grader,
-    tries: int,
+    settings: SamplingSettings,
     rollout: RolloutConfig,
 ) -> tuple[list[Problem], list[Dropped]]:
-    """(kept, dropped) after `tries` guesses at each problem."""
-    settings = SamplingSettings(
-        tries,
-        GUESS_TEMPERATURE,
-        min(GUESS_TOKENS, rollout.max_response_tokens),
-        seed=0,
-        response_prefix=EMPTY_THINKING,
-    )
-    dropped: dict[str, Dropped] = {}
-    with Fleet(checkpoint, rollout) as fleet:
-        for chunk in in_chunks(fleet, problems, settings, rollout, "guessing"):
-            by_id = {problem.id: problem for problem in chunk.problems}
-            for failure in chunk.failures:
-                failed = Dropped(failure.problem_id, "not_sampled", failure.reason)
-                dropped[failed.id] = failed
-            right = right_guesses(chunk.rollouts, by_id.__getitem__, grader)
-            for name, count in right.items():
-                dropped[name] = Dropped(name, "guessed", f"{count} of {tries} tries")
-    return [one for one in problems if one.id not in dropped], list(dropped.values())
+    """(kept, dropped) after guesses at each problem.
+
+    `right` says by id how many were right at the problems that `guesses` already holds; the others
+    are added to both, chunk by chunk.
+    """
+    todo = [problem for problem in problems if problem.id not in right]
+    if len(todo) < len(problems):
+        done = len(problems) - len(todo)
+        Console().print(f"{done} of {len(problems)} problems are guessed at already")
+    failed: dict[str, str] = {}
+    if todo:
+        with Fleet(checkpoint, rollout) as fleet, guesses.open("ab") as written:
+            for chunk in in_chunks(fleet, todo, settings, rollout, "guessing"):
+                failed |= {failure.problem_id: failure.reason for failure in chunk.failures}
+                by_id = {one.id: one for one in chunk.problems if one.id not in failed}
+                counts = right_guesses(chunk.rollouts, by_id.__getitem__, grader)
+                for name in by_id:
+                    right[name] = counts[name]
+                    written.write(encoded({"id": name, "right": counts[name]}))
+                written.flush()
+                os.fsync(written.fileno())
+    dropped = [
+        Dropped(one.id, "not_sampled", failed[one.id])
+        if one.id in failed
+        else Dropped(one.id, "guessed", f"{right[one.id]} of {settings.samples} tries")
+        for one in problems
+        if one.id in failed or right[one.id]
+    ]
+    gone = {one.id for one in dropped}
+    return [one for one in problems if one.id not in gone], dropped
 
 
 def right_guesses(

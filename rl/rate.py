@@ -123,9 +123,9 @@ def rate_file(
 
 
 def begin_or_resume(
-    out: Path, report: Path, settings: Mapping[str, Any]
+    out: Path, report: Path, settings: Mapping[str, Any], column: str = "pass_rate"
 ) -> dict[str, float | None]:
-    """The pass rates that `out` already holds; afterwards it ends with a whole line.
+    """What `out` already holds in `column`, by id; afterwards it ends with a whole line.
 
     Raises ConfigError if the file was not made with these settings.
     """
@@ -136,30 +136,30 @@ def begin_or_resume(
         before = json.loads(report.read_text(encoding="utf-8"))["settings"]
     except (OSError, ValueError, KeyError, TypeError):
         raise ConfigError(
-            f"--out {out}: exists, and no {report.name} says how it was rated; "
-            "delete it or choose another name"
+            f"{out}: exists, and no {report.name} says how it was sampled; "
+            "delete it or choose another --out"
         ) from None
     if before != settings:
         other = next(key for key in {**before, **settings} if before.get(key) != settings.get(key))
         raise ConfigError(
-            f"--out {out}: was rated with {other} {before.get(other)}, not {settings.get(other)}; "
-            "delete it or choose another name"
+            f"{out}: was sampled with {other} {before.get(other)}, not {settings.get(other)}; "
+            "delete it or choose another --out"
         )
-    rates: dict[str, float | None] = {}
+    found: dict[str, float | None] = {}
     whole = 0
     with out.open("rb") as lines:
         for line in lines:
             try:
                 record = json.loads(line)
-                name, rate = str(record["id"]).strip(), record["pass_rate"]
+                name, value = str(record["id"]).strip(), record[column]
             except (ValueError, KeyError, TypeError):
                 break
             if not line.endswith(b"\n"):
                 break
-            rates[name] = rate
+            found[name] = value
             whole += len(line)
     os.truncate(out, whole)
-    return rates
+    return found
 
 
 def in_chunks(

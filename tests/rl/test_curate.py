@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from kvl.configs.errors import ConfigError
-from kvl.configs.rl import RewardConfig, RolloutConfig
+from kvl.configs.rl import EngineConfig, RewardConfig, RolloutConfig
 from kvl.problems.types import AnswerType, ImageSource, Problem
 from kvl.rewards.grader import Grader
 from kvl.rl import curate
@@ -138,7 +138,10 @@ def test_a_guess_counts_when_it_answers_at_once_and_ends(grader: Grader) -> None
 
 
 class FakeFleet:
-    """Guesses 7 for every problem, whatever it is asked."""
+    """Guesses 7 for every problem, whatever it is asked; may die on the way."""
+
+    asked: list[str] = []  # noqa: RUF012
+    dies_at = ""
 
     def __init__(self, checkpoint: Path, rollout: RolloutConfig) -> None:
         return
@@ -149,12 +152,15 @@ class FakeFleet:
     def __exit__(self, *_: object) -> None:
         return
 
-    def collect(self, sampled):
-        return sampled
-
     def submit(self, problems, settings):
         assert settings.response_prefix == "◁think▷\n\n◁/think▷"
-        return [guess(p.id, "Answer: 7") for p in problems for _ in range(settings.samples)], []
+        return [problem.id for problem in problems for _ in range(settings.samples)]
+
+    def collect(self, names):
+        if self.dies_at in names:
+            raise RuntimeError("killed")
+        self.asked.extend(dict.fromkeys(names))
+        return [guess(name, "Answer: 7") for name in names], []
 
 
 def record(name: str, answer: str, **more: Any) -> dict[str, Any]:
@@ -162,11 +168,18 @@ def record(name: str, answer: str, **more: Any) -> dict[str, Any]:
     return {"id": name, "question": question, "answer": answer, "answer_type": "number", **more}
 
 
-def test_the_report_says_what_went_and_why(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def fleet(monkeypatch: pytest.MonkeyPatch) -> type[FakeFleet]:
     monkeypatch.setattr(curate, "Fleet", FakeFleet)
     monkeypatch.setattr(curate, "check_weights", lambda folder: None)
+    monkeypatch.setattr(FakeFleet, "asked", [])
+    return FakeFleet
+
+
+@pytest.mark.usefixtures("fleet")
+def test_the_report_says_what_went_and_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows = [record("dots", "7"), record("lines", "12", note="mine"), record("none", "")]
     source, out = tmp_path / "in.jsonl", tmp_path / "deep/out.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -184,6 +197,40 @@ def test_the_report_says_what_went_and_why(
     assert report["dropped"] == {"unusable": 1, "guessed": 1}
     assert {row["id"]: row["detail"] for row in report["rows"]}["dots"] == "8 of 8 tries"
     assert "guessed" in capsys.readouterr().out
+
+
+def test_after_a_kill_only_the_rest_is_guessed_at(
+    fleet: type[FakeFleet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    rows = [record(f"p{i}", "7" if i % 2 else "8") for i in range(6)]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def curated(tries: int = 4) -> None:
+        curate_file(
+            source,
+            out,
+            checkpoint=tmp_path,
+            tries=tries,
+            # Two problems make a chunk.
+            rollout=RolloutConfig(engine=EngineConfig(max_num_seqs=4)),
+            reward=RewardConfig(grader_timeout_seconds=60),
+        )
+
+    monkeypatch.setattr(fleet, "dies_at", "p4")
+    with pytest.raises(RuntimeError, match="killed"):
+        curated()
+    assert not out.exists()
+    guesses = tmp_path / "out.guesses.jsonl"
+    guesses.write_bytes(guesses.read_bytes()[:-3])
+    monkeypatch.setattr(fleet, "dies_at", "")
+    with pytest.raises(ConfigError, match=r"out\.guesses\.jsonl: was sampled with tries 4, not 5"):
+        curated(tries=5)
+    fleet.asked.clear()
+    curated()
+    assert fleet.asked == ["p3", "p4", "p5"]
+    assert [json.loads(line) for line in out.read_text().splitlines()] == rows[::2]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.json", "out.jsonl"]
 
 
 def test_nothing_left_is_an_error_and_no_file(tmp_path: Path) -> None:

@@ -153,10 +153,10 @@ def test_a_line_cut_anywhere_is_dropped(source: Path, cut: int) -> None:
 
 def test_other_settings_do_not_continue_a_file(source: Path) -> None:
     rated(source)
-    with pytest.raises(ConfigError, match=r"rated with samples 4, not 6; delete it or choose"):
+    with pytest.raises(ConfigError, match=r"sampled with samples 4, not 6; delete it or choose"):
         rated(source, samples=6)
     source.with_name("out.json").unlink()
-    with pytest.raises(ConfigError, match=r"no out\.json says how it was rated"):
+    with pytest.raises(ConfigError, match=r"no out\.json says how it was sampled"):
         rated(source)
 
 
