@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 
@@ -11,21 +13,32 @@ class StrictModel(BaseModel):
     )
 
 
-def settings_error(error: ValidationError, name: str, model: type[BaseModel]) -> str:
-    """What is wrong with the settings of `name`, as one line with the fields and what is known."""
-    parts = []
+class SettingsError(ValueError):
+    """Settings that a reward or an objective does not take.
+
+    problems   (setting, what is wrong with it) of each
+    """
+
+    def __init__(self, problems: Sequence[tuple[str, str]]) -> None:
+        super().__init__("; ".join(message for _, message in problems))
+        self.problems = problems
+
+
+def settings_error(error: ValidationError, name: str, model: type[BaseModel]) -> SettingsError:
+    """What is wrong with the settings of `name`, with the fields and what is known."""
+    problems = []
     for details in error.errors():
         field = ".".join(str(part) for part in details["loc"])
         match details["type"]:
             case "extra_forbidden":
                 known = ", ".join(model.model_fields) or "no settings"
-                parts.append(f"unknown key {field}; {name} knows {known}")
+                message = f"unknown key {field}; {name} knows {known}"
             case "missing":
-                parts.append(f"{field} is missing; add `{field}: …`")
+                message = f"{field} is missing; add `{field}: …`"
             case "value_error":
-                parts.append(details["msg"].removeprefix("Value error, "))
+                message = details["msg"].removeprefix("Value error, ")
             case _:
-                parts.append(
-                    f"{field} {details['msg'].removeprefix('Input ')}, got {details['input']!r}"
-                )
-    return "; ".join(parts)
+                wrong = details["msg"].removeprefix("Input ")
+                message = f"{field} {wrong}, got {details['input']!r}"
+        problems.append((field, message))
+    return SettingsError(problems)

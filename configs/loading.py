@@ -21,6 +21,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from .base import SettingsError
 from .errors import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -39,8 +40,19 @@ class _Origins:
     def of(self, field: str) -> str:
         """The place of a field, or of the closest parent that was written down."""
         while field and field not in self.fields:
+            # An override opens sections that have no line of their own.
+            for inner, place in self.fields.items():
+                if inner.startswith(f"{field}."):
+                    return place
             field = field.rpartition(".")[0]
         return self.fields.get(field, self.file)
+
+    def override(self, field: str, place: str) -> None:
+        """Whatever was written at the field, and below it, is gone."""
+        below = [inner for inner in self.fields if inner.startswith(f"{field}.")]
+        for inner in below:
+            del self.fields[inner]
+        self.fields[field] = place
 
 
 def load_config(path: str | Path, model: type[Model], overrides: Sequence[str] = ()) -> Model:
@@ -165,12 +177,17 @@ def _apply_override(tree: dict[str, Any], override: str, origins: _Origins) -> N
         inner = tree.get(section)
         if inner is None:
             inner = tree[section] = {}
+        parent = ".".join(sections[: depth + 1])
+        if isinstance(inner, list):
+            raise ConfigError(
+                f"{place}: {parent} is a list; items have no overrides of their own, "
+                f"give all of it: {parent}='[…, …]'"
+            )
         if not isinstance(inner, dict):
-            parent = ".".join(sections[: depth + 1])
             raise ConfigError(f"{place}: {parent} is a value, not a section")
         tree = inner
     tree[leaf] = value
-    origins.fields[field] = place
+    origins.override(field, place)
 
 
 def _expand(value: Any, field: str, origins: _Origins) -> Any:
@@ -200,7 +217,10 @@ def _expand(value: Any, field: str, origins: _Origins) -> Any:
 
 
 def _describe(details: ErrorDetails, model: type[BaseModel], origins: _Origins) -> str:
-    """One validation error as one line: place, dotted field, what is wrong, what to do."""
+    """One validation error as one line: place, dotted field, what is wrong, what to do.
+
+    A line for each, where several settings of a reward or objective are wrong.
+    """
     location = details["loc"]
     field = ".".join(str(part) for part in location)
     place = f"{origins.of(field)}: "
@@ -211,6 +231,12 @@ def _describe(details: ErrorDetails, model: type[BaseModel], origins: _Origins) 
             about = _description(field, model)
             return f"{place}{field} is missing{f': {about}' if about else ''}; add `{field}: …`"
         case "value_error":
+            error = details.get("ctx", {}).get("error")
+            if isinstance(error, SettingsError):
+                return "\n".join(
+                    f"{origins.of(f'{field}.{setting}')}: {field}: {message}"
+                    for setting, message in error.problems
+                )
             message = details["msg"].removeprefix("Value error, ")
             return place + (f"{field}: {message}" if field else message)
         case "model_type" | "model_attributes_type":

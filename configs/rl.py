@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from . import objectives
-from .base import StrictModel, settings_error
+from .base import SettingsError, StrictModel, settings_error
 from .common import (
     OptimizerConfig,
     ParameterGroup,
@@ -153,7 +153,7 @@ class RewardEntry(BaseModel):
         try:
             found.config.model_validate(self.settings)
         except ValidationError as error:
-            raise ValueError(settings_error(error, found.name, found.config)) from None
+            raise settings_error(error, found.name, found.config) from None
         return self
 
 
@@ -198,11 +198,11 @@ class ObjectiveConfig(BaseModel):
         try:
             model = _objective_model(name)
         except ConfigError as error:
-            raise ValueError(str(error)) from None
+            raise SettingsError([("name", str(error))]) from None
         try:
             settings = model.model_validate({k: v for k, v in given.items() if k != "name"})
         except ValidationError as error:
-            raise ValueError(settings_error(error, name, model)) from None
+            raise settings_error(error, name, model) from None
         return {"name": name, **settings.model_dump(mode="json")}
 
 

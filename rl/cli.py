@@ -22,7 +22,8 @@ def train(
         Path, arg(metavar="CONFIG", help="YAML file, or a preset's name such as rl/demo")
     ],
     overrides: Annotated[
-        tuple[str, ...], arg(metavar="[KEY=VALUE ...]", help="such as rollout.workers=2")
+        tuple[str, ...],
+        arg(metavar="[KEY=VALUE ...]", help="such as rollout.workers=2", help_behavior_hint=""),
     ] = (),
     /,
     *,
@@ -54,7 +55,7 @@ def evaluate(
         str | None, arg(metavar="TEXT", help="keep only ids that start with this")
     ] = None,
     max_response_tokens: Annotated[
-        int | None, arg(metavar="N", help="default: the config's")
+        int | None, arg(metavar="N", help="default: the config's", help_behavior_hint="")
     ] = None,
     policy: Annotated[
         Literal["eval", "rl"], arg(help="eval: as benchmarks do; rl: strict, as in training")

@@ -31,7 +31,7 @@ def generate(
     *,
     train: Annotated[int, arg(help="problems to train on")],
     heldout: Annotated[int, arg(help="problems to evaluate on; share no content with those")],
-    families: Annotated[tuple[str, ...], arg(help="default: all")] = (),
+    families: Annotated[tuple[str, ...], arg(help="default: all", help_behavior_hint="")] = (),
     levels: tuple[int, ...] = (1, 2, 3, 4),
     recheck_share: Annotated[float, arg(help="share of solutions that look again and again")] = 0.0,
     seed: int = 0,
@@ -56,7 +56,8 @@ def train(
         Path, arg(metavar="CONFIG", help="YAML file, or a preset's name such as sft/demo")
     ],
     overrides: Annotated[
-        tuple[str, ...], arg(metavar="[KEY=VALUE ...]", help="such as optimizer.name=muon")
+        tuple[str, ...],
+        arg(metavar="[KEY=VALUE ...]", help="such as optimizer.name=muon", help_behavior_hint=""),
     ] = (),
     /,
     *,
@@ -138,12 +139,19 @@ def distill(
 @app.command
 def merge(
     checkpoints: Annotated[
-        tuple[Path, ...], arg(metavar="A B [C ...]", help="checkpoint folders of one architecture")
+        tuple[Path, ...],
+        arg(
+            metavar="A B [C ...]",
+            help="checkpoint folders of one architecture",
+            help_behavior_hint="(required)",
+        ),
     ],
     /,
     *,
     out: Annotated[Path, arg(metavar="OUT", help="the folder to write")],
-    weights: Annotated[tuple[float, ...], arg(help="one per checkpoint; default: equal")] = (),
+    weights: Annotated[
+        tuple[float, ...], arg(help="one per checkpoint; default: equal", help_behavior_hint="")
+    ] = (),
 ) -> None:
     """Average the weights of checkpoints (long2short); all other files are those of A."""
     from .merge import merge as run

@@ -56,6 +56,7 @@ def test_help_imports_nothing_heavy(module, arguments):
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert result.stdout.endswith("heavy: []\n"), result.stdout + result.stderr
+    assert "(default: )" not in result.stdout
 
 
 @pytest.mark.parametrize("module", ["kvl.rl.cli", "kvl.sft.cli"])

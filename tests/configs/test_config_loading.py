@@ -174,6 +174,32 @@ def test_bad_override_is_named(write, override, expected):
     assert problem.startswith(f"override {override}: {expected}")
 
 
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("rewards.0.weight=2", "rewards is a list; items have no overrides of their own, give all"),
+        ("trackers.0=x", "trackers should be a list, got {'0': 'x'}"),
+        ("rewards=[{type: length, wieght: 3}]", "rewards.0: unknown key wieght; length knows"),
+        ("rewards=[{type: lenght}]", "rewards.0: "),
+        ("objective.tau=x", "objective: tau should be a valid number"),
+        ("objective.ta=1", "objective: unknown key ta; mirror_descent knows tau, baseline"),
+        ("objective.name=nosuch", "objective: no objective 'nosuch'"),
+    ],
+)
+def test_an_override_is_named_rather_than_the_lines_it_replaces(write, override, expected):
+    extra = "rewards:\n  - {type: length}\nobjective: {name: mirror_descent, tau: 0.1}\n"
+    (problem,) = problems_of(write(extra), override)
+    assert problem.startswith(f"override {override}: {expected}")
+
+
+def test_every_wrong_setting_of_an_objective_has_its_own_line(write):
+    path = write("objective:\n  tau: x\n  ta: 1\n")
+    assert [problem.partition(" ")[0] for problem in problems_of(path, "objective.tau=0")] == [
+        "override",
+        f"{path}:6:",
+    ]
+
+
 def test_environment_and_home_are_filled_in(write, monkeypatch):
     monkeypatch.setenv("KVL_TEST_DATA", "/data")
     monkeypatch.delenv("KVL_TEST_OTHER", raising=False)
