@@ -18,7 +18,7 @@ from ..kimi_vl_model.checkpoint import (
 )
 from ..kimi_vl_model.configuration import KimiVLConfig
 from ..kimi_vl_model.image_processing import KimiVLImageProcessor
-from ..kimi_vl_model.stored_tensors import stored_tensors
+from ..kimi_vl_model.stored_tensors import read_object, stored_tensors
 from ..kimi_vl_model.tokenization import (
     BOS,
     EOS,
@@ -49,7 +49,7 @@ def inspect(folder: Path) -> Inspection:
     config = load_config(folder)
     model = empty_model(config)
     lines, problems = [*_architecture(config), *_parameters(config, model)], []
-    for part in (_tensors, _tokenizer, _images):
+    for part in (_tensors, _tokenizer, _generation, _images):
         try:
             found, wrong = part(folder, config, model)
         except KVLError as error:
@@ -122,6 +122,19 @@ def _tokenizer(folder: Path, config: KimiVLConfig, _model: torch.nn.Module) -> F
     ids = ", ".join(f"{token} {token_id(tokenizer, token)}" for token in shown)
     stops = " and ".join(map(str, stop_ids(tokenizer)))
     return [f"tokenizer   {len(tokenizer):,} ids: {ids}; stops at {stops}"], problems
+
+
+def _generation(folder: Path, config: KimiVLConfig, _model: torch.nn.Module) -> Found:
+    """Not read here, where the tokenizer knows what ends a response, but by whoever loads an
+    export of the checkpoint elsewhere. A folder may do without the file."""
+    path = folder / "generation_config.json"
+    if not path.exists():
+        return [], []
+    ends = read_object(path).get("eos_token_id")
+    vocabulary = range(config.text_config.vocab_size)
+    if ends is None or all(end in vocabulary for end in (ends if type(ends) is list else [ends])):
+        return [], []
+    return [], [f"{path}: eos_token_id {ends} is no id below vocab_size {len(vocabulary)}"]
 
 
 def _images(folder: Path, config: KimiVLConfig, _model: torch.nn.Module) -> Found:

@@ -95,6 +95,8 @@ def test_a_folder_without_config_is_an_error(tmp_path: Path) -> None:
     [
         ("preprocessor_config.json", "[1]", "not a JSON object"),
         ("tiktoken.model", "zz\n", "damaged"),
+        ("generation_config.json", "{", "not valid JSON"),
+        ("generation_config.json", '{"eos_token_id": [300, "x"]}', "is no id below vocab_size"),
     ],
 )
 def test_a_damaged_small_file_is_a_problem(
