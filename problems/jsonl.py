@@ -8,6 +8,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -124,9 +125,13 @@ def _text(record: Record, key: str) -> str:
         return ""
     if isinstance(value, str):
         return value
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if isinstance(value, bool):
+        word = json.dumps(value)
+        raise ProblemError(f'{key!r} is {word} without quotes, not text; write "{word}"')
+    if isinstance(value, int | float) and isfinite(value):
         return str(value)
-    raise ProblemError(f"{key!r} is {type(value).__name__}, not text")
+    shown = value if isinstance(value, float) else type(value).__name__
+    raise ProblemError(f"{key!r} is {shown}, not text")
 
 
 def _texts(record: Record, key: str) -> tuple[str, ...]:

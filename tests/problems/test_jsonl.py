@@ -120,6 +120,8 @@ def test_a_composite_image_named_only_in_the_options_is_bound_there(
         ({"answer_type": "guess"}, "none of choice, multi-select, number"),
         ({"options": "A, B"}, "not a list"),
         ({"answer": ["7"]}, "list, not text"),
+        ({"answer": True}, "'answer' is true without quotes, not text; write \"true\""),
+        ({"answer": float("nan")}, "'answer' is nan, not text"),
         ({"answer_type": "choice", "options": ["2", "4"], "answer": "5"}, "not one of"),
         ({"answer_type": "choice", "options": ["2", "4"], "answer_label": "C"}, "none of"),
     ],
