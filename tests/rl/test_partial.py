@@ -45,6 +45,16 @@ def test_a_group_waits_until_all_its_responses_are_finished() -> None:
     assert len(partial) == 0
 
 
+def test_a_later_group_may_be_finished_before_an_earlier_one() -> None:
+    partial = PartialRollouts(max_total_tokens=10)
+    assert partial.take([P], [rollout("p", 0, 4, LENGTH), rollout("p", 1, 2, STOP)]) == ([], [])
+    longer, new = rollout("p", 0, 8, LENGTH, version=1), rollout("q", 0, 3, STOP, version=1)
+    assert partial.take([Q], [new, longer]) == ([Q], [new])
+    assert partial.unfinished() == [(P, (longer,))]
+    ended = rollout("p", 0, 9, STOP, version=2)
+    assert partial.take([], [ended]) == ([P], [ended, rollout("p", 1, 2, STOP)])
+
+
 def test_without_partial_rollouts_nothing_waits() -> None:
     partial = PartialRollouts(0)
     cut = rollout("p", 0, 4, LENGTH)
