@@ -43,5 +43,19 @@ class PrecisionConfig(StrictModel):
     threads: PositiveInt | None = Field(default=None, description="CPU threads of the learner")
 
 
+class LoRAConfig(StrictModel):
+    """Low-rank adapters on attention, dense MLP and shared experts instead of full training."""
+
+    rank: PositiveInt = 16
+    alpha: PositiveInt = Field(default=32, description="updates are scaled by alpha / rank")
+    routed_experts: bool = Field(default=False, description="also one adapter per routed expert")
+
+
 ParameterGroup = Literal["vision_tower", "projector", "router", "embeddings", "experts"]
 Tracker = Literal["tensorboard", "trackio", "wandb"]
+
+
+def require_one_choice(lora: LoRAConfig | None, freeze: tuple[ParameterGroup, ...]) -> None:
+    """Raise ValueError if both say what trains: with adapters nothing else does."""
+    if lora is not None and freeze:
+        raise ValueError("lora already freezes everything but its adapters: remove freeze")

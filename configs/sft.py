@@ -7,15 +7,15 @@ from pathlib import Path
 from pydantic import Field, PositiveInt, model_validator
 
 from .base import StrictModel
-from .common import OptimizerConfig, ParameterGroup, PrecisionConfig, ProblemSource, Tracker
-
-
-class LoRAConfig(StrictModel):
-    """Low-rank adapters on attention, dense MLP and shared experts instead of full training."""
-
-    rank: PositiveInt = 16
-    alpha: PositiveInt = Field(default=32, description="updates are scaled by alpha / rank")
-    routed_experts: bool = Field(default=False, description="also one adapter per routed expert")
+from .common import (
+    LoRAConfig,
+    OptimizerConfig,
+    ParameterGroup,
+    PrecisionConfig,
+    ProblemSource,
+    Tracker,
+    require_one_choice,
+)
 
 
 class SFTConfig(StrictModel):
@@ -53,8 +53,7 @@ class SFTConfig(StrictModel):
 
     @model_validator(mode="after")
     def _parts_agree(self) -> SFTConfig:
-        if self.lora is not None and self.freeze:
-            raise ValueError("lora already freezes everything but its adapters: remove freeze")
+        require_one_choice(self.lora, self.freeze)
         if self.load_balance_rate and "router" in self.freeze:
             raise ValueError(
                 f"load_balance_rate ({self.load_balance_rate}) moves the router's selection bias: "

@@ -160,6 +160,12 @@ def persistent_state(
         yield name, tensor.detach()
 
 
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor itself, or all of a sharded one, which every rank must ask for alike."""
+    gather = getattr(tensor, "full_tensor", None)
+    return tensor if gather is None else gather()
+
+
 def export_checkpoint(
     state: Iterable[tuple[str, torch.Tensor]],
     source: str | Path,

@@ -33,10 +33,14 @@ def orthogonalise(matrices: torch.Tensor) -> torch.Tensor:
 
 
 def is_hidden_matrix(name: str, parameter: torch.Tensor) -> bool:
-    """Whether Muon updates it: matrices, except embeddings, position tables and the LM head."""
+    """Whether Muon updates it: matrices, except embeddings, position tables and the LM head.
+
+    Nor LoRA pairs of routed experts: peft lays those of a layer side by side in one matrix, which
+    must not be orthogonalised as one.
+    """
     if "embed" in name or "lm_head" in name:
         return False
-    return parameter.ndim == 2 or ".experts." in name
+    return parameter.ndim == (3 if ".experts." in name else 2)
 
 
 class ExpertMuon(torch.optim.Optimizer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,12 @@ from trl.trainer.sft_config import SFTConfig as TRLConfig
 from ..configs import loading
 from ..configs.errors import KVLError
 from ..configs.sft import SFTConfig
-from ..kimi_vl_model.checkpoint import (
-    export_checkpoint,
-    load_config,
-    load_model,
-    persistent_state,
-)
+from ..kimi_vl_model.adapters import adapter_tensors, add_adapters, merged_state, save_adapter
+from ..kimi_vl_model.checkpoint import export_checkpoint, load_config, load_model
 from ..kimi_vl_model.freezing import freeze
 from ..kimi_vl_model.processing import KimiVLProcessor
 from ..problems.loading import load_problems
 from ..problems.types import Skipped
-from .adapters import add_adapters, merge_adapters, save_adapter
 from .checkpoints import last_complete, step_of
 from .data import build_dataset, skip_counts, write_skipped
 from .progress import MetricsFile, ProgressBar
@@ -63,10 +59,12 @@ def train(config: SFTConfig) -> Path:
         bar.close()
     state: dict[str, Any] = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if trainer.is_world_process_zero():
-        if trainer.adapters is not None:
-            save_adapter(trainer.adapters, config.checkpoint, config.run_dir / "adapter")
-            state = dict(persistent_state(merge_adapters(trainer.adapters)))
-        export_checkpoint(state.items(), config.checkpoint, final)
+        tensors: Iterable[tuple[str, torch.Tensor]] = state.items()
+        if (adapters := trainer.adapters) is not None:
+            adapter = config.run_dir / "adapter"
+            save_adapter(adapters, adapter_tensors(adapters), config.checkpoint, adapter)
+            tensors = merged_state(trainer.policy)
+        export_checkpoint(tensors, config.checkpoint, final)
     trainer.accelerator.wait_for_everyone()
     console.print(f"trained {trainer.state.global_step} steps, the checkpoint is in {final}")
     return final

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from kvl.configs.common import OptimizerConfig
+from kvl.configs.common import LoRAConfig, OptimizerConfig
+from kvl.kimi_vl_model.adapters import add_adapters
 from kvl.kimi_vl_model.checkpoint import load_model
 from kvl.kimi_vl_model.modeling import KimiVLForConditionalGeneration
 from kvl.kimi_vl_model.optimizers import (
@@ -123,6 +124,17 @@ def test_muon_gets_the_hidden_matrices_and_nothing_else(
     assert "language_model.model.layers.1.mlp.experts.down_proj" in muon
     assert "language_model.model.layers.1.mlp.gate.weight" in muon
     assert "multi_modal_projector.linear_1.weight" in muon
+
+
+def test_muon_gets_adapters_except_those_that_share_a_matrix(checkpoint: Path) -> None:
+    model = load_model(checkpoint)
+    add_adapters(model, LoRAConfig(rank=4, routed_experts=True))
+    optimizer = build_optimizer(model, CONFIG)
+    by_update = {g["update"]: {id(p) for p in g["params"]} for g in optimizer.param_groups}
+    assert by_update.keys() == {"muon", "adamw"}
+    for name, parameter in model.named_parameters():
+        expected = "adamw" if ".mlp.experts." in name else "muon"
+        assert (id(parameter) in by_update[expected]) == parameter.requires_grad, name
 
 
 def test_gate_and_up_are_orthogonalised_apart() -> None:

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
-from kvl.kimi_vl_model.checkpoint import load_model
+from kvl.configs.common import LoRAConfig
+from kvl.kimi_vl_model.adapters import add_adapters, changing_tensors, merged_state
+from kvl.kimi_vl_model.checkpoint import load_model, persistent_state
 from kvl.kimi_vl_model.modeling import KimiVLForConditionalGeneration
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
@@ -53,7 +55,27 @@ def train_two_steps(rank: int, port: int, checkpoint: Path, out: Path) -> None:
             if p.grad is not None
         }
         torch.save(whole, out / f"{wrapper}{rank}.pt")
+        merged = adapted_two_steps(checkpoint, wrapper, rank)
+        torch.save(merged, out / f"{wrapper}{rank}_merged.pt")
     dist.destroy_process_group()
+
+
+def adapted_two_steps(checkpoint: Path, wrapper: str, rank: int) -> dict[str, torch.Tensor]:
+    """Adapters trained on this rank's batch, or on both if it is alone; merged."""
+    model = load_model(checkpoint).train()
+    torch.manual_seed(0)
+    add_adapters(model, LoRAConfig(rank=4, routed_experts=True))
+    wrapped = model
+    if wrapper != "alone":
+        wrapped = DistributedDataParallel(model) if wrapper == "ddp" else sharded(model)
+    optimizer = torch.optim.SGD((p for p in wrapped.parameters() if p.requires_grad), lr=1.0)
+    for _ in range(2):
+        optimizer.zero_grad()
+        for turn in range(2) if wrapper == "alone" else (rank,):
+            loss = wrapped(**batch(model, turn)).loss
+            (loss / 2 if wrapper == "alone" else loss).backward()
+        optimizer.step()
+    return {name: tensor.clone() for name, tensor in merged_state(model, changing_tensors(model))}
 
 
 def two_steps_alone(checkpoint: Path) -> dict[str, torch.Tensor]:
@@ -73,8 +95,15 @@ def test_a_rank_without_images_keeps_in_step(checkpoint: Path, tmp_path: Path) -
         port = probe.getsockname()[1]
     multiprocessing.spawn(train_two_steps, (port, checkpoint, tmp_path), nprocs=2)  # pyright: ignore[reportPrivateImportUsage]
     expected = two_steps_alone(checkpoint)
+    merged = adapted_two_steps(checkpoint, "alone", 0)
+    base = dict(persistent_state(load_model(checkpoint)))
+    assert all((tensor - base[name]).abs().max() > 1e-4 for name, tensor in merged.items())
     for wrapper in WRAPPERS:
         for rank in range(2):
+            adapted = torch.load(tmp_path / f"{wrapper}{rank}_merged.pt")
+            assert adapted.keys() == merged.keys()
+            for name, tensor in merged.items():
+                torch.testing.assert_close(adapted[name], tensor, atol=2e-6, rtol=0, msg=name)
             gradients = torch.load(tmp_path / f"{wrapper}{rank}.pt")
             assert gradients.keys() == expected.keys()
             for name, gradient in expected.items():

@@ -8,10 +8,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from kvl.configs.sft import LoRAConfig
+from kvl.configs.common import LoRAConfig
+from kvl.kimi_vl_model.adapters import (
+    adapter_tensors,
+    add_adapters,
+    changing_tensors,
+    merged_state,
+    plain_state,
+    save_adapter,
+)
 from kvl.kimi_vl_model.checkpoint import export_checkpoint, load_model, persistent_state
+from kvl.kimi_vl_model.freezing import freeze
 from kvl.kimi_vl_model.modeling import KimiVLForConditionalGeneration
-from kvl.sft.adapters import add_adapters, merge_adapters, save_adapter
 from peft import PeftModel
 
 LAYER = "language_model.model.layers."
@@ -66,7 +74,7 @@ def test_saved_adapter_and_merged_export_equal_the_adapter_model(
     plain = load_model(checkpoint)
     assert (plain(ids).logits - expected).abs().max() > 1e-2
 
-    save_adapter(adapted, checkpoint, tmp_path / "adapter")
+    save_adapter(adapted, adapter_tensors(adapted), checkpoint, tmp_path / "adapter")
     assert {f.name for f in (tmp_path / "adapter").iterdir()} == {
         "adapter_config.json",
         "adapter_model.safetensors",
@@ -76,8 +84,40 @@ def test_saved_adapter_and_merged_export_equal_the_adapter_model(
     loaded = PeftModel.from_pretrained(plain, str(tmp_path / "adapter"))
     torch.testing.assert_close(base(loaded)(ids).logits, expected, atol=1e-6, rtol=0)
 
-    merged = merge_adapters(adapted)
-    export_checkpoint(persistent_state(merged), checkpoint, tmp_path / "merged")
+    export_checkpoint(merged_state(base(adapted)), checkpoint, tmp_path / "merged")
     logits = load_model(tmp_path / "merged")(ids).logits
     record_property("largest logit difference", float((logits - expected).abs().max()))
     torch.testing.assert_close(logits, expected, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_merged_stream_equals_peft_and_leaves_the_base_alone(checkpoint: Path) -> None:
+    adapted, source = excited(checkpoint, routed=True), load_model(checkpoint)
+    model = base(adapted)
+    merged = {name: tensor.clone() for name, tensor in merged_state(model)}
+    base_weights = dict(persistent_state(source))
+    for name, tensor in plain_state(model):
+        assert tensor.equal(base_weights[name]), name
+    changing = changing_tensors(model)
+    assert dict(merged_state(model, changing)).keys() == changing
+
+    expected = dict(persistent_state(adapted.merge_and_unload()))  # pyright: ignore[reportCallIssue]
+    assert merged.keys() == expected.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(merged[name], tensor, atol=1e-6, rtol=0, msg=name)
+        moved = not tensor.equal(base_weights[name])
+        assert moved == (name in changing), name
+    for part in ("self_attn.kv_b_proj", "shared_experts.up_proj", "experts.gate_up_proj"):
+        assert any(part in name for name in changing), part
+
+
+def test_frozen_parts_never_change(checkpoint: Path) -> None:
+    """A module counts whole: the router's selection bias goes with its weight."""
+    model = load_model(checkpoint)
+    assert changing_tensors(model) == dict(persistent_state(model)).keys()
+    freeze(model, ["vision_tower", "experts", "router"])
+    parts = ("vision_tower.", ".mlp.experts.", ".mlp.gate.")
+    left_out = dict(persistent_state(model)).keys() - changing_tensors(model)
+    assert left_out == {
+        name for name, _ in persistent_state(model) if any(part in name for part in parts)
+    }
