@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from vllm.distributed.weight_transfer.base import (
     WeightTransferEngine,
     WeightTransferInitInfo,
@@ -17,6 +18,7 @@ from vllm.model_executor.model_loader.reload import (
     finalize_layerwise_reload,
     initialize_layerwise_reload,
 )
+from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info
 
 from .weight_buckets import read_bucket
 
@@ -41,7 +43,11 @@ class SharedMemoryWeightTransferEngine(
     WeightTransferEngine[SharedMemoryInitInfo, SharedMemoryUpdateInfo]
 ):
     """Maps each bucket and loads it through vLLM's layerwise reload: published checkpoint names
-    in, the engine's own packed layout out, while requests wait in the paused scheduler."""
+    in, the engine's own packed layout out, while requests wait in the paused scheduler.
+
+    An update may leave tensors out, but only whole modules of vLLM's: a layer of which nothing
+    comes keeps its weights, one of which a part comes has garbage in place of the rest.
+    """
 
     init_info_cls = SharedMemoryInitInfo
     update_info_cls = SharedMemoryUpdateInfo
@@ -56,17 +62,25 @@ class SharedMemoryWeightTransferEngine(
         self.model.load_weights(read_bucket(vars(update_info)))  # pyright: ignore
 
     def finish_weight_update(self) -> None:
+        reloaded = [
+            module
+            for module in self.model.modules()
+            if hasattr(module, "w13_weight") and _is_reloaded(module)
+        ]
         finalize_layerwise_reload(self.model, self.model_config)
-        if self.device.type == "cpu":
-            self._repack_experts()
-
-    def _repack_experts(self) -> None:
+        if self.device.type != "cpu":
+            return
         # vLLM 0.32 leaves the CPU experts of a reloaded layer in checkpoint layout, and its
         # kernel then computes nonsense from them without an error.
-        for module in self.model.modules():
-            if hasattr(module, "w13_weight"):
-                method: Any = module.quant_method
-                method.moe_kernel.fused_experts.process_weights_after_loading(module)
+        for module in reloaded:
+            method: Any = module.quant_method
+            method.moe_kernel.fused_experts.process_weights_after_loading(module)
 
     def shutdown(self) -> None:
         return
+
+
+def _is_reloaded(module: torch.nn.Module) -> bool:
+    """Whether this update brought tensors of the module, before the update is finalised."""
+    info = get_layerwise_info(module)
+    return not info.can_load() or info.load_numel > 0

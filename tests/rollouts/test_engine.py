@@ -18,7 +18,9 @@ import pytest
 import ray
 import torch
 from kvl.configs.rl import EngineConfig, RolloutConfig
-from kvl.kimi_vl_model.checkpoint import load_model, persistent_state, published_tensors
+from kvl.kimi_vl_model.adapters import changing_tensors, merged_state
+from kvl.kimi_vl_model.checkpoint import load_model, published_tensors
+from kvl.kimi_vl_model.freezing import freeze
 from kvl.kimi_vl_model.logprobs import token_logprobs
 from kvl.kimi_vl_model.modeling import KimiVLForConditionalGeneration
 from kvl.kimi_vl_model.processing import KimiVLProcessor
@@ -122,15 +124,17 @@ def largest_difference(
 
 
 def named_tensors(model: KimiVLForConditionalGeneration):
-    return published_tensors(persistent_state(model))
+    """Those that can change; of a model of which nothing is frozen all."""
+    return published_tensors(merged_state(model, changing_tensors(model)))
 
 
 def change(model: KimiVLForConditionalGeneration, seed: int) -> None:
-    """Move every weight, those of the routed experts and of the vision tower included."""
+    """Move every weight that trains, among them experts and vision tower unless frozen."""
     torch.manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
+            if parameter.requires_grad:
+                parameter.add_(0.1 * torch.randn_like(parameter))
 
 
 def test_a_response_prefix_is_the_end_of_the_prompt(
@@ -286,6 +290,16 @@ def test_new_weights_are_used_and_marked(
     assert not list(SHARED_MEMORY.glob(f"{FILE_PREFIX}{os.getpid()}-*"))
 
 
+def test_modules_that_an_update_leaves_out_keep_their_weights(
+    fleet: Fleet, model: KimiVLForConditionalGeneration, processor: KimiVLProcessor
+) -> None:
+    freeze(model, ("vision_tower", "projector", "router", "embeddings", "experts"))
+    change(model, 3)
+    fleet.sync_weights(weight_buckets(named_tensors(model), 2**18), 3)
+    rollouts, _ = fleet.generate(PROBLEMS, SamplingSettings(2, max_response_tokens=16, seed=3))
+    assert largest_difference(model, processor, rollouts, 1.0) < TOLERANCE
+
+
 def test_running_requests_go_on_under_new_weights(
     fleet: Fleet, model: KimiVLForConditionalGeneration
 ) -> None:
@@ -293,9 +307,9 @@ def test_running_requests_go_on_under_new_weights(
     settings = SamplingSettings(8, max_response_tokens=400, seed=5)
     running = fleet.workers[0].sample.remote(requests, settings)
     time.sleep(1.0)
-    fleet.sync_weights(weight_buckets(named_tensors(model)), 3)
+    fleet.sync_weights(weight_buckets(named_tensors(model)), 4)
     rollouts = [r for batch in ray.get(running) for r in batch]
-    spanning = [r for r in rollouts if r.weight_versions == (2, 3)]
+    spanning = [r for r in rollouts if r.weight_versions == (3, 4)]
     assert spanning, {r.weight_versions for r in rollouts}
     for r in rollouts:
         assert r.segments[0].start == 0
