@@ -21,14 +21,17 @@ from pydantic import (
 from . import objectives
 from .base import SettingsError, StrictModel, settings_error
 from .common import (
+    LoRAConfig,
     OptimizerConfig,
     ParameterGroup,
     PrecisionConfig,
     ProblemSource,
     Tracker,
     WeightedSource,
+    require_one_choice,
 )
 from .errors import ConfigError
+from .schedule import ScheduleConfig
 
 
 class EngineConfig(StrictModel):
@@ -74,31 +77,6 @@ class RolloutConfig(StrictModel):
     )
     max_refills: NonNegativeInt = Field(default=3, description="further rounds of `refill`")
     engine: EngineConfig = EngineConfig()
-
-
-class Ramp(StrictModel):
-    """A straight line from `start` at iteration 0 to `end` at iteration `iterations`."""
-
-    start: PositiveFloat
-    end: PositiveFloat
-    iterations: PositiveInt
-
-
-class ScheduleConfig(StrictModel):
-    """What changes over the iterations; what is absent stays at its own setting."""
-
-    temperature: Ramp | None = Field(default=None, description="up to 2, as vLLM samples")
-    max_response_tokens: Ramp | None = Field(
-        default=None, description="up to rollout.max_response_tokens"
-    )
-    learning_rate: Ramp | None = None
-
-    @field_validator("temperature")
-    @classmethod
-    def _can_be_sampled(cls, value: Ramp | None) -> Ramp | None:
-        if value is not None and max(value.start, value.end) > 2:
-            raise ValueError(f"{max(value.start, value.end):g} is too hot: vLLM samples up to 2")
-        return value
 
 
 class SamplingConfig(StrictModel):
@@ -257,6 +235,14 @@ class LearnerConfig(StrictModel):
     freeze: tuple[ParameterGroup, ...] = Field(
         default=(), description="parts of the model that keep their weights"
     )
+    lora: LoRAConfig | None = Field(
+        default=None, description="train adapters: run_dir/adapter, merged into run_dir/final"
+    )
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> LearnerConfig:
+        require_one_choice(self.lora, self.freeze)
+        return self
 
 
 class EvalConfig(StrictModel):

@@ -5,51 +5,37 @@ Runs inside a Ray actor (`learner_group.py`), but knows nothing of Ray.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import FullyShardedDataParallelPlugin
 from torch import nn
 
 from ..configs.rl import RLConfig
-from ..kimi_vl_model.checkpoint import export_checkpoint, load_model, published_tensors
+from ..kimi_vl_model.adapters import add_adapters
+from ..kimi_vl_model.checkpoint import load_model
 from ..kimi_vl_model.freezing import freeze
 from ..kimi_vl_model.image_processing import KimiVLImageProcessor
 from ..kimi_vl_model.optimizers import build_optimizer
 from ..kimi_vl_model.processing import KimiVLProcessor
 from ..kimi_vl_model.tokenization import banned_ids, load_tokenizer
 from ..problems.types import ImageSource
-from ..rollouts.weight_buckets import weight_buckets
 from .batch import pack, split_minibatches, split_packs
 from .corrections import Corrections, corrections
 from .objectives import ObjectiveInputs, find
 from .policy import Policy
+from .policy_weights import PolicyWeights
 from .ptx import Demonstrations, token_count
+from .ranks import RankAddress, build_accelerator, join_process_group
 from .schedule import learning_rate, temperature
+from .training_state import load_training_state, store_only_trained
 from .types import Batch, Group
 
-if TYPE_CHECKING:
-    from .weight_sender import WeightSender
-
-
 RECENT_IMAGES = 16
-
-
-@dataclass(frozen=True, slots=True)
-class RankAddress:
-    """Where a rank stands in the learner's process group."""
-
-    rank: int
-    world_size: int
-    host: str
-    port: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +86,20 @@ class Learner:
     def __init__(self, config: RLConfig, address: RankAddress) -> None:
         self.config = config
         self.address = address
-        _join_process_group(address)
+        join_process_group(address)
         if config.learner.precision.threads:
             torch.set_num_threads(config.learner.precision.threads)
-        torch.manual_seed(config.seed)
-        self.accelerator = _accelerator(config)
+        self.accelerator = build_accelerator(config)
+        store_only_trained(self.accelerator)
         self.image_processor = KimiVLImageProcessor.from_folder(config.checkpoint)
         model = load_model(config.checkpoint)
         if config.learner.activation_checkpointing:
             model.gradient_checkpointing_enable()
         freeze(model, config.learner.freeze)
+        # After loading, so that adapters start alike on all ranks whatever loading drew.
+        torch.manual_seed(config.seed)
+        lora = config.learner.lora
+        adapters = None if lora is None else add_adapters(model, lora)
         banned = banned_ids(load_tokenizer(config.checkpoint))
         policy = Policy(
             model, banned, config.rollout.temperature, chunk=config.learner.logprob_chunk
@@ -117,7 +107,8 @@ class Learner:
         policy.train()
         # The optimizer is built on the wrapped parameters: under FSDP2 they are new objects.
         self.policy: nn.Module = self.accelerator.prepare_model(policy)
-        unwrapped = self.accelerator.unwrap_model(self.policy)
+        unwrapped: Policy = self.accelerator.unwrap_model(self.policy)  # pyright: ignore
+        self.weights = PolicyWeights(unwrapped.model, adapters, address)
         optimizer = build_optimizer(unwrapped, config.learner.optimizer)
         self.optimizer: Any = self.accelerator.prepare_optimizer(optimizer)
         self.objective, _config = find(config.objective.name)
@@ -128,8 +119,6 @@ class Learner:
             self.demonstrations = Demonstrations(config.ptx, processor)
         self.iteration = 0
         self.minibatches: list[list[_Pack]] = []
-        self.buckets: Iterator[dict[str, Any]] | None = None
-        self.sender: WeightSender | None = None
 
     # -- one iteration -------------------------------------------------------------------------
 
@@ -252,47 +241,27 @@ class Learner:
     # -- weights and state ---------------------------------------------------------------------
 
     def next_weights(self) -> dict[str, Any] | None:
-        """The next bucket of weights for the engines, or None after the last one.
-
-        Ranks gather sharded tensors together, so all of them must be asked in turn; the engines
-        read rank 0's buckets.
-        """
-        if self.buckets is None:
-            self.buckets = weight_buckets(published_tensors(self._full_state()))
-        bucket = next(self.buckets, None)
-        if bucket is None:
-            self.buckets = None
-        return bucket
+        """The next bucket of weights for the engines, or None after the last one."""
+        return self.weights.next_bucket()
 
     def send_weights(self, actors: Sequence[Any], version: int, host: str, port: int) -> None:
         """Broadcast the weights over vLLM's nccl or ipc backend instead (GPU only)."""
-        # vLLM takes seconds to import, and a learner that shares memory does not need it.
-        from .weight_sender import PublishedWeights, WeightSender
+        self.weights.send(actors, self.config.rollout.engine, version, host, port)
 
-        if self.sender is None:
-            engine = self.config.rollout.engine
-            source = PublishedWeights(
-                self._policy_state, self._full_state, getattr(torch, engine.dtype)
-            )
-            self.sender = WeightSender(
-                source, actors, engine, rank=self.address.rank, host=host, port=port
-            )
-        self.sender.send(version)
+    def tensors_sent(self) -> int:
+        """In the last sync."""
+        return self.weights.tensors_sent
 
-    def export(self, folder: Path) -> None:
-        """Write the policy in the published layout, from rank 0."""
-        if self.address.rank == 0:
-            export_checkpoint(self._full_state(), self.config.checkpoint, folder)
-        else:
-            for _ in self._full_state():
-                pass
+    def export(self, folder: Path, adapter: Path) -> None:
+        """Write the policy in the published layout and, with LoRA, its adapters, from rank 0."""
+        self.weights.export(self.config.checkpoint, folder, adapter)
 
     def save_state(self, folder: Path) -> None:
-        """Policy in training precision, optimizer and random states, through accelerate."""
+        """Trained tensors in training precision, optimizer and random states."""
         self.accelerator.save_state(str(folder))
 
     def load_state(self, folder: Path) -> None:
-        self.accelerator.load_state(str(folder))
+        load_training_state(self.accelerator, folder)
 
     # -- parts ---------------------------------------------------------------------------------
 
@@ -337,15 +306,6 @@ class Learner:
     def _to_device(self, batch: Batch) -> Batch:
         return batch.to(self.accelerator.device)
 
-    def _policy_state(self) -> Iterable[tuple[str, torch.Tensor]]:
-        return self.accelerator.unwrap_model(self.policy).model.state_dict().items()
-
-    def _full_state(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """(name, whole tensor) one at a time; a sharded tensor is gathered by all ranks."""
-        for name, tensor in self._policy_state():
-            gather = getattr(tensor, "full_tensor", None)
-            yield name, (gather() if gather is not None else tensor).detach()
-
 
 def _objective_inputs(
     packed: _Pack, logprob_R: torch.Tensor, sequence_count: int, token_count: int
@@ -362,35 +322,4 @@ def _objective_inputs(
         sequence_weight_S=packed.corrections.sequence_weight_S,
         sequence_count=sequence_count,
         token_count=token_count,
-    )
-
-
-def _join_process_group(address: RankAddress) -> None:
-    """Environment that accelerate reads. A single rank needs no process group."""
-    if address.world_size == 1:
-        return
-    os.environ.update(
-        RANK=str(address.rank),
-        WORLD_SIZE=str(address.world_size),
-        # Ray shows every actor just its own device, so it is always device 0 there.
-        LOCAL_RANK=str(0 if torch.cuda.is_available() else address.rank),
-        MASTER_ADDR=address.host,
-        MASTER_PORT=str(address.port),
-    )
-
-
-def _accelerator(config: RLConfig) -> Accelerator:
-    learner = config.learner
-    plugin = None
-    if learner.sharding == "fsdp2" and learner.world_size > 1:
-        plugin = FullyShardedDataParallelPlugin(
-            fsdp_version=2,
-            auto_wrap_policy="transformer_based_wrap",
-            transformer_cls_names_to_wrap=["DeepseekV3DecoderLayer", "Block"],
-            state_dict_type="SHARDED_STATE_DICT",
-        )
-    return Accelerator(
-        cpu=not torch.cuda.is_available(),
-        mixed_precision=learner.precision.mixed_precision,
-        fsdp_plugin=plugin,
     )

@@ -15,7 +15,8 @@ from ..configs.errors import KVLError
 from ..configs.rl import RLConfig
 from ..configs.threads import THREAD_SETTINGS
 from ..rollouts.fleet import Fleet
-from .learner import Learner, RankAddress, ReferenceReport, UpdateReport
+from .learner import Learner, ReferenceReport, UpdateReport
+from .ranks import RankAddress
 from .types import Group
 
 
@@ -92,8 +93,13 @@ class LearnerGroup:
         actors = fleet.workers
         self._all(lambda rank: rank.send_weights.remote(actors, version, host, port))
 
-    def export(self, folder: Path) -> None:
-        self._all(lambda rank: rank.export.remote(folder))
+    def tensors_sent(self) -> int:
+        """In the last sync: all of them, or those that training can change."""
+        return self._all(lambda rank: rank.tensors_sent.remote())[0]
+
+    def export(self, folder: Path, adapter: Path) -> None:
+        """See `Learner.export`."""
+        self._all(lambda rank: rank.export.remote(folder, adapter))
 
     def save_state(self, folder: Path) -> None:
         self._all(lambda rank: rank.save_state.remote(folder))

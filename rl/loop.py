@@ -55,7 +55,7 @@ def train_iterations(run: Run, first: int) -> None:
     behaviour policy and regulariser reference at once, fixed while the minibatches step."""
     config, recorder = run.config, run.recorder
     with recorder.stage("sync"):
-        difference = sync_weights(run, version=first)
+        synced = sync_weights(run, version=first)
     if first == 0:
         evaluate_policy(run, 0, "before")
     for iteration in range(first, config.iterations):
@@ -77,9 +77,9 @@ def train_iterations(run: Run, first: int) -> None:
             "learning_rate": learning_rate(config, iteration),
         }
         metrics |= run.sampler.metrics()
-        metrics |= {"sync_difference_max": difference, "weight_version": iteration}
+        metrics |= {**synced, "weight_version": iteration}
         with recorder.stage("sync"):
-            difference = sync_weights(run, version=iteration + 1)
+            synced = sync_weights(run, version=iteration + 1)
         recorder.transcripts(iteration, groups, config.transcripts_per_iteration)
         done = iteration + 1
         if due(config.evaluation.every if config.evaluation else None, done, config.iterations):
@@ -90,15 +90,17 @@ def train_iterations(run: Run, first: int) -> None:
             with recorder.stage("checkpoint"):
                 save_checkpoint(run, done)
     with recorder.stage("checkpoint"):
-        run.learner.export((config.run_dir / "final").absolute())
+        folder = config.run_dir.absolute()
+        run.learner.export(folder / "final", folder / "adapter")
     evaluate_policy(run, config.iterations, "after")
 
 
-def sync_weights(run: Run, version: int) -> float:
+def sync_weights(run: Run, version: int) -> dict[str, float]:
     """Push the learner's weights to every engine and prove it: a few tokens sampled with the
-    new weights must have the learner's own log-probabilities. Returns the largest difference.
+    new weights must have the learner's own log-probabilities. Raises SyncError when they do not.
 
-    Raises SyncError when they do not.
+    Returns metrics: the largest difference, and how many tensors were sent. The first sync of a
+    process sends all of them, later ones those that training can change.
     """
     config = run.config
     if config.rollout.engine.weight_transfer == "shared_memory":
@@ -116,7 +118,10 @@ def sync_weights(run: Run, version: int) -> float:
     if stale:
         raise SyncError(f"sync {version}: engines still sample with weight version {min(stale)}")
     check_agreement(config, difference, f"sync {version}")
-    return difference
+    return {
+        "sync_difference_max": difference,
+        "sync_tensors": float(run.learner.tensors_sent()),
+    }
 
 
 def check_agreement(config: RLConfig, difference: float, when: str) -> None:
@@ -176,7 +181,8 @@ def keep_best(run: Run, done: int, metrics: Mapping[str, float]) -> None:
     if note.is_file() and json.loads(note.read_text())["value"] >= value:
         return
     with run.recorder.stage("checkpoint"):
-        run.learner.export((config.run_dir / "best").absolute())
+        folder = config.run_dir.absolute()
+        run.learner.export(folder / "best", folder / "best_adapter")
     best = {"metric": name, "value": value, "iteration": done}
     write_atomically(note, json.dumps(best) + "\n")
 

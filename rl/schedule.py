@@ -6,7 +6,8 @@ changes nothing.
 
 from __future__ import annotations
 
-from ..configs.rl import Ramp, RLConfig
+from ..configs.rl import RLConfig
+from ..configs.schedule import Ramp
 
 
 def ramped(ramp: Ramp | None, otherwise: float, iteration: int) -> float:

@@ -6,8 +6,8 @@ Not run yet: it needs GPUs. On a CPU the `shared_memory` backend goes through
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from vllm.distributed.weight_transfer.base import ParamMeta, TrainerInitInfo, WeightSource
@@ -16,29 +16,29 @@ from vllm.distributed.weight_transfer.ipc_engine import IPCTrainerInitInfo
 from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
 
 from ..configs.rl import EngineConfig
-from ..kimi_vl_model.checkpoint import published_tensors
 from ..rollouts.sync_client import SyncClient
 
-State = Callable[[], Iterable[tuple[str, torch.Tensor]]]
+if TYPE_CHECKING:
+    from .policy_weights import PolicyWeights
 
 
 class PublishedWeights(WeightSource):
-    """The policy under published names, gathered and cast one tensor at a time."""
+    """What a sync sends, gathered, merged and cast one tensor at a time.
 
-    def __init__(self, shapes: State, tensors: State, dtype: torch.dtype) -> None:
-        self.shapes, self.tensors, self.dtype = shapes, tensors, dtype
+    vLLM's senders ask for both anew at every sync, so a later one may be a part of the first.
+    """
+
+    def __init__(self, weights: PolicyWeights, dtype: torch.dtype) -> None:
+        self.weights, self.dtype = weights, dtype
 
     def metadata(self) -> list[ParamMeta]:
-        described = (
-            (name, torch.empty(tensor.shape, device="meta")) for name, tensor in self.shapes()
-        )
         return [
             ParamMeta(name, self.dtype, tuple(tensor.shape))
-            for name, tensor in published_tensors(described)
+            for name, tensor in self.weights.shapes()
         ]
 
     def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
-        for name, tensor in published_tensors(self.tensors()):
+        for name, tensor in self.weights.published():
             yield name, tensor.to(self.dtype)
 
 
@@ -47,7 +47,7 @@ class WeightSender:
 
     def __init__(
         self,
-        source: PublishedWeights,
+        weights: PolicyWeights,
         actors: Sequence[Any],
         engine: EngineConfig,
         *,
@@ -56,6 +56,7 @@ class WeightSender:
         port: int,
     ) -> None:
         self.client = SyncClient(actors, engine.tensor_parallel_size)
+        source = PublishedWeights(weights, getattr(torch, engine.dtype))
         info: TrainerInitInfo
         if engine.weight_transfer == "nccl":
             # Only rank 0 joins the engines' group; the other ranks help it gather.

@@ -105,6 +105,13 @@ def test_cross_field_error_is_one_line(write):
     assert "Value error" not in problem
 
 
+def test_adapters_and_frozen_groups_do_not_go_together(write):
+    (problem,) = problems_of(write("learner: {lora: {rank: 8}, freeze: [router]}\n"))
+    assert "learner" in problem
+    assert "remove freeze" in problem
+    assert load_config(write("learner: {lora: {}}\n"), RLConfig).learner.lora is not None
+
+
 def test_missing_file(tmp_path):
     (problem,) = problems_of(tmp_path / "none.yaml")
     assert problem.startswith(f"{tmp_path / 'none.yaml'}: no such config file")

@@ -5,9 +5,16 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 from kvl.configs.loading import load_config
 from kvl.configs.rl import RLConfig
-from kvl.kimi_vl_model.checkpoint import iterate_tensors, load_model
+from kvl.kimi_vl_model.checkpoint import (
+    iterate_tensors,
+    load_model,
+    persistent_state,
+    published_tensors,
+)
+from peft import PeftModel
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 METRICS = {
@@ -213,3 +220,32 @@ def test_partial_rollouts_go_on_under_the_next_weights(workshop, records):
     )
     waiting = {rollout["problem_id"] for rollout in state["partial"]}
     assert len(waiting) == metrics[-1]["waiting_groups"]
+
+
+def test_adapters_train_and_only_what_they_change_is_sent_again(workshop, records):
+    workshop.run(
+        "kvl-rl",
+        "train",
+        "rl.yaml",
+        "run_dir=lora",
+        "iterations=2",
+        "learner.lora={rank: 4, routed_experts: true}",
+        "learner.optimizer.learning_rate=1e-3",
+    )
+    run_dir = workshop.folder / "lora"
+    first, second = records(run_dir / "metrics.jsonl")
+    for record in (first, second):
+        assert 0 < record["sync_difference_max"] <= 2e-3
+        assert record["mismatch_max"] <= 2e-3
+    source = {name: tensor for name, tensor, _ in iterate_tensors(workshop.folder / "sft/final")}
+    final = {name: tensor for name, tensor, _ in iterate_tensors(run_dir / "final")}
+    moved = {name for name in source if not source[name].equal(final[name])}
+    assert first["sync_tensors"] == len(source)
+    assert 0 < len(moved) <= second["sync_tensors"] < len(source)
+
+    plain = load_model(workshop.folder / "sft/final")
+    adapted = PeftModel.from_pretrained(plain, str(run_dir / "adapter"))
+    merged = dict(published_tensors(persistent_state(adapted.merge_and_unload())))
+    assert merged.keys() == final.keys()
+    for name, tensor in merged.items():
+        torch.testing.assert_close(final[name], tensor, atol=1e-6, rtol=0, msg=name)
