@@ -31,7 +31,6 @@ from .common import (
     require_one_choice,
 )
 from .errors import ConfigError
-from .schedule import ScheduleConfig
 
 
 class EngineConfig(StrictModel):
@@ -77,6 +76,31 @@ class RolloutConfig(StrictModel):
     )
     max_refills: NonNegativeInt = Field(default=3, description="further rounds of `refill`")
     engine: EngineConfig = EngineConfig()
+
+
+class Ramp(StrictModel):
+    """A straight line from `start` at iteration 0 to `end` at iteration `iterations`."""
+
+    start: PositiveFloat
+    end: PositiveFloat
+    iterations: PositiveInt
+
+
+class ScheduleConfig(StrictModel):
+    """What changes over the iterations; what is absent stays at its own setting."""
+
+    temperature: Ramp | None = Field(default=None, description="up to 2, as vLLM samples")
+    max_response_tokens: Ramp | None = Field(
+        default=None, description="up to rollout.max_response_tokens"
+    )
+    learning_rate: Ramp | None = None
+
+    @field_validator("temperature")
+    @classmethod
+    def _can_be_sampled(cls, value: Ramp | None) -> Ramp | None:
+        if value is not None and max(value.start, value.end) > 2:
+            raise ValueError(f"{max(value.start, value.end):g} is too hot: vLLM samples up to 2")
+        return value
 
 
 class SamplingConfig(StrictModel):

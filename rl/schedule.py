@@ -6,8 +6,7 @@ changes nothing.
 
 from __future__ import annotations
 
-from ..configs.rl import RLConfig
-from ..configs.schedule import Ramp
+from ..configs.rl import Ramp, RLConfig
 
 
 def ramped(ramp: Ramp | None, otherwise: float, iteration: int) -> float:

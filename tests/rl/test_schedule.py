@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from kvl.configs.rl import RLConfig
-from kvl.configs.schedule import Ramp, ScheduleConfig
+from kvl.configs.rl import Ramp, RLConfig, ScheduleConfig
 from kvl.rl.schedule import learning_rate, max_response_tokens, ramped, temperature
 from pydantic import ValidationError
 
