@@ -33,13 +33,17 @@ class PublishedWeights(WeightSource):
 
     def metadata(self) -> list[ParamMeta]:
         return [
-            ParamMeta(name, self.dtype, tuple(tensor.shape))
+            ParamMeta(name, self._sent_as(name), tuple(tensor.shape))
             for name, tensor in self.weights.shapes()
         ]
 
     def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
         for name, tensor in self.weights.published():
-            yield name, tensor.to(self.dtype)
+            yield name, tensor.to(self._sent_as(name))
+
+    def _sent_as(self, name: str) -> torch.dtype:
+        # The engine keeps this one in fp32 too: rounded, it would choose other experts.
+        return torch.float32 if name.endswith("e_score_correction_bias") else self.dtype
 
 
 class WeightSender:
