@@ -31,51 +31,7 @@ from .common import (
     require_one_choice,
 )
 from .errors import ConfigError
-
-
-class EngineConfig(StrictModel):
-    """One vLLM engine per rollout worker."""
-
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    max_model_len: PositiveInt = 4096
-    max_num_seqs: PositiveInt = 256
-    max_num_batched_tokens: PositiveInt | None = None
-    tensor_parallel_size: PositiveInt = 1
-    weight_transfer: Literal["shared_memory", "nccl", "ipc"] = "shared_memory"
-    threads: PositiveInt = Field(default=1, description="CPU threads of an engine")
-    deterministic: bool = Field(
-        default=False,
-        description="equal requests give equal tokens and log-probs, bit for bit: all prompts of "
-        "an iteration are prepared before the first is sampled",
-    )
-    memory_fraction: float = Field(
-        default=0.85, gt=0, le=1, description="GPU memory share; GPU only"
-    )
-    cpu_cache_gib: PositiveInt = Field(default=1, description="KV cache on a CPU machine, GiB")
-
-
-class RolloutConfig(StrictModel):
-    workers: PositiveInt = 1
-    problems_per_iteration: PositiveInt = 32
-    samples_per_problem: int = Field(
-        default=8, ge=2, description="k; a group of one has no baseline"
-    )
-    temperature: float = Field(default=1.0, gt=0, le=2, description="vLLM samples up to 2")
-    max_response_tokens: PositiveInt = 2048
-    truncated: Literal["zero", "mask", "continue"] = Field(
-        default="zero",
-        description="responses cut by the cap: wrong, left out of their group, or continued in "
-        "the next iteration (partial rollouts)",
-    )
-    max_total_tokens: PositiveInt | None = Field(
-        default=None, description="of a continued response, over all its iterations"
-    )
-    degenerate_groups: Literal["keep", "refill"] = Field(
-        default="keep",
-        description="groups all right or all wrong: kept for the τ term, or replaced",
-    )
-    max_refills: NonNegativeInt = Field(default=3, description="further rounds of `refill`")
-    engine: EngineConfig = EngineConfig()
+from .rollout import RolloutConfig
 
 
 class Ramp(StrictModel):

@@ -79,7 +79,7 @@ class Overlong:
 
 
 class Budget:
-    """-1 for a response over its token budget or cut by the cap (Kimi K2, arXiv 2507.20534)."""
+    """-1 for a response over its token budget or cut (Kimi K2, arXiv 2507.20534)."""
 
     class Config(StrictModel):
         tokens: PositiveInt = Field(description="budget of a response")

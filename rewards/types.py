@@ -98,7 +98,8 @@ class Sample:
     False, Verdict(Outcome.CORRECT))`.
 
     tokens     response tokens, thinking and answer, without prompt and image tokens
-    truncated  the response was cut by the token cap; it counts as wrong whatever it says
+    truncated  the response was cut by the token cap or the repetition stop; it counts as wrong
+               whatever it says
     """
 
     problem_id: str

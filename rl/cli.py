@@ -11,7 +11,8 @@ from tyro.extras import SubcommandApp
 from ..configs.errors import ConfigError, user_errors
 
 if TYPE_CHECKING:
-    from ..configs.rl import RewardConfig, RolloutConfig
+    from ..configs.rl import RewardConfig
+    from ..configs.rollout import RolloutConfig
 
 app = SubcommandApp()
 
@@ -193,7 +194,8 @@ def _engine_settings(
     config: Path | None, max_response_tokens: int | None
 ) -> tuple[RolloutConfig, RewardConfig]:
     from ..configs.loading import load_config
-    from ..configs.rl import RewardConfig, RLConfig, RolloutConfig
+    from ..configs.rl import RewardConfig, RLConfig
+    from ..configs.rollout import RolloutConfig
 
     if config is not None:
         overrides = []

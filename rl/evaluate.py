@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..configs.common import ProblemSource
-from ..configs.rl import RewardConfig, RolloutConfig
+from ..configs.rl import RewardConfig
+from ..configs.rollout import RolloutConfig
 from ..problems.loading import load_problems
 from ..problems.types import Problem, Skipped
 from ..rewards.grader import Grader
@@ -91,7 +93,7 @@ def evaluate(
     runs: dict[str, list[Answered]] = {}
     failures: dict[str, RolloutFailure] = {}
     tokens: list[int] = []
-    truncated = 0
+    reasons: Counter[StopReason] = Counter()
     settings = {"greedy": SamplingSettings(1, 0.0, max_response_tokens, seed)}
     if temperature > 0:
         settings["sampled"] = SamplingSettings(samples, temperature, max_response_tokens, seed)
@@ -101,7 +103,7 @@ def evaluate(
         failures |= {failure.problem_id: failure for failure in failed}
         runs[kind] = grade_rollouts(grader, problems, rollouts)
         tokens += [len(rollout.response_token_ids) for rollout in rollouts]
-        truncated += sum(rollout.stop_reason is StopReason.LENGTH for rollout in rollouts)
+        reasons.update(rollout.stop_reason for rollout in rollouts)
     summary: dict[str, Any] = {
         "problems": len(problems) - len(failures),
         "samples": samples if temperature > 0 else 0,
@@ -109,7 +111,8 @@ def evaluate(
         **_scores(runs),
         "by_family": _by(runs, lambda problem: problem.family),
         "by_level": _by(runs, lambda problem: str(problem.level)),
-        "truncated_share": truncated / max(len(tokens), 1),
+        "truncated_share": reasons[StopReason.LENGTH] / max(len(tokens), 1),
+        "repetition_share": reasons[StopReason.REPETITION] / max(len(tokens), 1),
         "response_tokens_mean": sum(tokens) / max(len(tokens), 1),
         "failures": [{"id": f.problem_id, "reason": f.reason} for f in failures.values()],
         "seconds": time.monotonic() - started,

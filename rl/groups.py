@@ -68,7 +68,8 @@ def _sample(answered: Answered, index: int) -> Sample:
 
 def counts(rollout: Rollout, verdict: Verdict, mask_truncated: bool = False) -> bool:
     """Whether a sample is part of its group: graded, and its generation came to an end, which
-    with `mask_truncated` the token cap is not."""
+    with `mask_truncated` the token cap is not. The repetition stop is one: what repeats itself is
+    wrong, not unknown."""
     if mask_truncated and rollout.stop_reason is StopReason.LENGTH:
         return False
     return verdict.gradable and rollout.stop_reason is not StopReason.ABORTED

@@ -23,6 +23,7 @@ def iteration_metrics(
                  groups without a right answer in which the length reward still differs
                  under the same weights
     ell_*        ℓ before each optimizer step: mean, and largest absolute value
+    truncated_share, repetition_share   responses cut by the token cap and by the repetition stop
     masked_share, stale_share, clipped   tokens left out of the loss, tokens of older weights, and
                  how many tokens or sequences the objective gave no policy gradient
     """
@@ -47,6 +48,7 @@ def iteration_metrics(
         "response_tokens_max": max(lengths, default=0),
         "sampled_tokens": sum(lengths),
         "truncated_share": _share(rollouts, lambda r: r.stop_reason is StopReason.LENGTH),
+        "repetition_share": _share(rollouts, lambda r: r.stop_reason is StopReason.REPETITION),
         "no_answer_share": _share(verdicts, lambda v: v.outcome is Outcome.NO_ANSWER),
         "invalid_share": _share(verdicts, lambda v: not v.gradable),
         "tokens_per_correct": sum(lengths) / correct if correct else float("nan"),

@@ -10,7 +10,7 @@ import torch
 from peft import PeftModel
 from torch import nn
 
-from ..configs.rl import EngineConfig
+from ..configs.rollout import EngineConfig
 from ..kimi_vl_model.adapters import (
     adapter_tensors,
     changing_tensors,

@@ -17,7 +17,8 @@ from rich.table import Table
 
 from ..configs.common import ProblemSource
 from ..configs.errors import ConfigError
-from ..configs.rl import RewardConfig, RolloutConfig
+from ..configs.rl import RewardConfig
+from ..configs.rollout import RolloutConfig
 from ..problems.jsonl import records_of
 from ..problems.loading import load_problems
 from ..problems.types import Problem

@@ -63,6 +63,7 @@ def curves(
         chart(
             "Responses cut, unanswered, ungradable",
             line("cut by the cap", "truncated_share"),
+            line("repeated itself", "repetition_share"),
             line("no answer", "no_answer_share"),
             line("not gradable", "invalid_share"),
             percent=True,

@@ -24,6 +24,7 @@ _WEB_FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "GIF": "image/gif", "W
 _STOP_REASONS = {
     StopReason.STOP.value: "stopped itself",
     StopReason.LENGTH.value: "cut by the token cap",
+    StopReason.REPETITION.value: "cut because it repeated itself",
 }
 _END_TOKENS = ("<|im_end|>", "[EOS]")
 
@@ -217,7 +218,7 @@ def _response(title: str, sample: Record, siblings: tuple[str, ...] = ()) -> Res
 
 
 def _greedy_right(row: Record) -> bool:
-    """Like `raw_accuracy`: right, and not cut by the token cap."""
+    """Like `raw_accuracy`: right, and not cut."""
     greedy = row.get("greedy") or {}
     return greedy.get("outcome") == Outcome.CORRECT and greedy.get("stop_reason") == StopReason.STOP
 

@@ -13,7 +13,7 @@ from ..rollouts.types import Rollout, StopReason
 
 
 def raw_accuracy(rollout: Rollout, verdict: Verdict) -> float:
-    """Correctness in {0, 1}; a response cut by the token cap is wrong whatever it says."""
+    """Correctness in {0, 1}; a response that was cut is wrong whatever it says."""
     return verdict.accuracy if rollout.stop_reason is StopReason.STOP else 0.0
 
 

@@ -15,7 +15,7 @@ from vllm.distributed.weight_transfer.factory import WeightTransferTrainerFactor
 from vllm.distributed.weight_transfer.ipc_engine import IPCTrainerInitInfo
 from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
 
-from ..configs.rl import EngineConfig
+from ..configs.rollout import EngineConfig
 from ..rollouts.sync_client import SyncClient
 
 if TYPE_CHECKING:

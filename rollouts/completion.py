@@ -10,6 +10,13 @@ from .types import Rollout, Segment, StopReason
 if TYPE_CHECKING:
     from vllm.outputs import CompletionOutput, RequestOutput
 
+# By what vLLM says; anything else (abort, error) did not come to an end of its own.
+_REASONS: dict[str | None, StopReason] = {
+    "stop": StopReason.STOP,
+    "length": StopReason.LENGTH,
+    "repetition": StopReason.REPETITION,
+}
+
 
 def rollout_of(
     output: RequestOutput,
@@ -29,11 +36,7 @@ def rollout_of(
     completion: CompletionOutput = output.outputs[0]
     added = tuple(completion.token_ids)
     ids = earlier + added
-    stopped = completion.finish_reason == "stop"
-    if not stopped and completion.finish_reason != "length":
-        reason = StopReason.ABORTED
-    else:
-        reason = StopReason.STOP if stopped else StopReason.LENGTH
+    reason = _REASONS.get(completion.finish_reason, StopReason.ABORTED)
     segments = tuple(
         Segment(len(earlier) + span.start, len(earlier) + span.end, int(span.version))
         for span in completion.weight_versions or ()
@@ -46,7 +49,7 @@ def rollout_of(
         logprobs=(before.logprobs if before else ()) + _sampled_logprobs(completion),
         segments=(before.segments if before else ()) + segments,
         stop_reason=reason,
-        text=decode(ids[:-1] if stopped else ids),
+        text=decode(ids[:-1] if reason is StopReason.STOP else ids),
     )
 
 

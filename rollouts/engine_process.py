@@ -10,7 +10,7 @@ import multiprocessing.forkserver
 import os
 import threading
 
-from ..configs.rl import EngineConfig
+from ..configs.rollout import EngineConfig
 
 # Imported once, in parallel with the actor's own imports, by the server the engine forks from.
 ENGINE_MODULES = ["vllm.v1.engine.core", "vllm.v1.worker.cpu_worker", "kvl.rollouts.vllm_model"]
@@ -24,7 +24,7 @@ def set_environment(config: EngineConfig, on_gpu: bool) -> None:
         TOKENIZERS_PARALLELISM="false",
         VLLM_NO_USAGE_STATS="1",
         KVL_ENGINE_OWNER=str(os.getpid()),
-        # Our sampling plug-in speaks the first model runner's interface.
+        # The runner that the learner has been compared with.
         VLLM_USE_V2_MODEL_RUNNER="0",
     )
     # Its warnings are about choices made on purpose here; errors arrive as exceptions as well.

@@ -17,7 +17,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
 from ..configs.errors import KVLError
-from ..configs.rl import RolloutConfig
+from ..configs.rollout import RolloutConfig
 from ..problems.prompt import prompt_parts
 from ..problems.types import Problem, ProblemError
 from .types import Rollout, RolloutFailure, RolloutRequest, SamplingSettings
@@ -121,7 +121,13 @@ class Fleet:
         actor = ray.remote(num_cpus=0, num_gpus=gpus, max_restarts=0)(RolloutWorker)
         folder = Path(checkpoint).absolute()
         self._workers: Sequence[Any] = [
-            actor.remote(folder, config.engine, seed + index, on_gpu=gpus > 0)
+            actor.remote(
+                folder,
+                config.engine,
+                seed + index,
+                on_gpu=gpus > 0,
+                repetition_stop=config.repetition_stop,
+            )
             for index in range(config.workers)
         ]
         self._starts = [worker.start.remote() for worker in self._workers]

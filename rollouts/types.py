@@ -11,6 +11,7 @@ from ..problems.types import ImageSource
 class StopReason(StrEnum):
     STOP = "stop"  # a stop id was sampled; it is the last response token
     LENGTH = "length"  # cut by the token cap
+    REPETITION = "repetition"  # cut by the repetition stop; wrong, and not continued
     ABORTED = "aborted"  # cut by the fleet (dead worker, shutdown); never trained on
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import PreTrainedTokenizerFast
 from vllm.config import VllmConfig
 from vllm.model_executor.models import kimi_vl
-from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor
 
 from ..kimi_vl_model.tokenization import load_tokenizer
 
@@ -41,24 +39,3 @@ class KimiVLTokenizer(PreTrainedTokenizerFast):
         tokenizer.split_special_tokens = False
         tokenizer.backend_tokenizer.encode_special_tokens = False
         return tokenizer
-
-
-class BanTokens(LogitsProcessor):
-    """Gives the ids of `additional_config["banned_token_ids"]` probability zero.
-
-    It runs on the raw logits before temperature, so the log-probs that the engine
-    returns (`processed_logprobs`) are those of the distribution without these ids.
-    """
-
-    def __init__(self, vllm_config: VllmConfig, device: torch.device, is_pin_memory: bool) -> None:
-        banned = vllm_config.additional_config["banned_token_ids"]  # pyright: ignore[reportIndexIssue]
-        self.banned = torch.tensor(banned, dtype=torch.int64, device=device)
-
-    def is_argmax_invariant(self) -> bool:
-        return False
-
-    def update_state(self, batch_update: BatchUpdate | None) -> None:
-        return
-
-    def apply(self, logits: torch.Tensor) -> torch.Tensor:
-        return logits.index_fill_(1, self.banned, float("-inf"))

@@ -17,9 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..configs.rl import EngineConfig
-from ..problems.types import ImageSource, ProblemError
+from ..configs.rollout import EngineConfig, RepetitionStop
+from ..problems.types import ProblemError
+from .certain_runs import RUN_BEFORE, run_at_end
 from .completion import rollout_of
+from .engine_config import engine_config
+from .engine_input import Prompt, engine_input, prepare
 from .engine_process import (
     fork_engines_from_forkserver,
     set_environment,
@@ -28,32 +31,16 @@ from .engine_process import (
 from .types import Rollout, RolloutFailure, RolloutRequest, SamplingSettings
 
 if TYPE_CHECKING:
-    import torch
     from vllm.sampling_params import SamplingParams
     from vllm.v1.engine.async_llm import AsyncLLM
     from vllm.v1.engine.output_processor import RequestOutputCollector
 
 T = TypeVar("T")
 
-MAX_IMAGES_PER_PROMPT = 64
 LIVENESS_SECONDS = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Image:
-    """One image of a prompt: where its tokens stand, and its patches."""
-
-    offset: int
-    tokens: int
-    pixel_values: torch.Tensor  # in the engine's dtype, [rows · columns, 3, 14, 14]
-    grid: torch.Tensor  # int64 [2]
-    digest: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Prompt:
-    token_ids: list[int]
-    images: tuple[_Image, ...]
+# Added to the logits of banned ids, before temperature; vLLM allows no more, and it is enough. Even
+# at temperature 2 an id keeps e^-50 of its weight, which is lost in the rounding of the sum.
+BAN = -100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +48,7 @@ class _Queued:
     """A problem whose samples the engine knows of; each collector will hold one output."""
 
     request: RolloutRequest
-    prompt: _Prompt
+    prompt: Prompt
     collectors: list[tuple[int, Rollout | None, RequestOutputCollector]]
 
 
@@ -79,12 +66,14 @@ class RolloutWorker:
         seed: int = 0,
         weight_version: int = 0,
         on_gpu: bool = False,
+        repetition_stop: RepetitionStop | None = None,
     ) -> None:
         self._checkpoint = Path(checkpoint)
         self._config = config
         self._seed = seed
         self._weight_version = weight_version
         self._on_gpu = on_gpu
+        self._repetition_stop = repetition_stop
         self._one_process = not on_gpu and config.tensor_parallel_size == 1
         self._engine: AsyncLLM | None = None
         self._request_numbers = itertools.count()
@@ -95,71 +84,33 @@ class RolloutWorker:
     async def start(self) -> dict[str, Any]:
         """Load the checkpoint into a fresh engine. Returns `place()`."""
         from ..kimi_vl_model.processing import KimiVLProcessor
-        from ..kimi_vl_model.tokenization import MEDIA_PAD, banned_ids, stop_ids
+        from ..kimi_vl_model.tokenization import banned_ids, stop_ids
 
         self._processor = KimiVLProcessor.from_pretrained(self._checkpoint)
         tokenizer = self._processor.tokenizer
         self._stop_ids = list(stop_ids(tokenizer))
-        self._banned_ids = list(banned_ids(tokenizer))
-        self._media_pad = int(tokenizer.convert_tokens_to_ids(MEDIA_PAD))  # pyright: ignore
+        self._banned_ids = banned_ids(tokenizer)
 
         # A bad checkpoint folder is reported before this import, which takes seconds.
         from vllm.v1.engine.async_llm import AsyncLLM
 
         if self._one_process:
             fork_engines_from_forkserver()
-        self._engine = AsyncLLM.from_engine_args(self._engine_args())
+        settled = engine_config(
+            self._checkpoint,
+            self._config,
+            self._repetition_stop,
+            seed=self._seed,
+            on_gpu=self._on_gpu,
+            one_process=self._one_process,
+        )
+        self._engine = AsyncLLM.from_vllm_config(settled, disable_log_stats=True)
         await self._engine.update_weight_version(str(self._weight_version))
         return self.place()
 
     def place(self) -> dict[str, Any]:
         """Where this worker runs, for messages."""
         return {"pid": os.getpid(), "host": os.uname().nodename}
-
-    def _engine_args(self) -> Any:
-        from vllm.config import WeightTransferConfig
-        from vllm.engine.arg_utils import AsyncEngineArgs
-
-        config = self._config
-        arguments: dict[str, Any] = {
-            "model": str(self._checkpoint),
-            "dtype": config.dtype,
-            "seed": self._seed,
-            "max_model_len": config.max_model_len,
-            "max_num_seqs": config.max_num_seqs,
-            "max_num_batched_tokens": config.max_num_batched_tokens,
-            "tensor_parallel_size": config.tensor_parallel_size,
-            "limit_mm_per_prompt": {"image": MAX_IMAGES_PER_PROMPT},
-            "skip_mm_profiling": True,
-            # Patches of recent images, shared by the samples of a problem. Its default is 4.
-            "mm_processor_cache_gb": 1,
-            "generation_config": "vllm",
-            "logprobs_mode": "processed_logprobs",
-            "logits_processors": ["kvl.rollouts.vllm_model:BanTokens"],
-            "additional_config": {"banned_token_ids": self._banned_ids},
-            "weight_transfer_config": WeightTransferConfig(backend=config.weight_transfer),
-            "disable_log_stats": True,
-            "use_tqdm_on_load": False,
-        }
-        if self._on_gpu:
-            arguments["gpu_memory_utilization"] = config.memory_fraction
-        else:
-            # vLLM's CPU kernel rotates interleaved heads wrongly; its torch path is right.
-            arguments["compilation_config"] = {"custom_ops": ["-rotary_embedding"]}
-            arguments["enforce_eager"] = True
-            arguments["block_size"] = 32
-            # Seeded requests crash vLLM's CPU runner when their prefill is cut in pieces.
-            arguments["enable_chunked_prefill"] = False
-            arguments["max_num_batched_tokens"] = max(
-                config.max_num_batched_tokens or 0, config.max_model_len, 2048
-            )
-            arguments["kv_cache_memory_bytes"] = config.cpu_cache_gib * 2**30
-        if self._one_process:
-            from vllm.v1.executor.uniproc_executor import UniProcExecutor
-
-            # Named as a class: for the string "uni" vLLM starts one more process on CPU.
-            arguments["distributed_executor_backend"] = UniProcExecutor
-        return AsyncEngineArgs(**arguments)
 
     # Sampling
 
@@ -177,6 +128,7 @@ class RolloutWorker:
             temperature=settings.temperature,
             max_tokens=settings.max_response_tokens,
             stop_token_ids=self._stop_ids,
+            logit_bias=dict.fromkeys(self._banned_ids, BAN),
             logprobs=0,
             flat_logprobs=True,
             detokenize=False,
@@ -213,17 +165,26 @@ class RolloutWorker:
     async def _queue(
         self, request: RolloutRequest, settings: SamplingSettings, parameters: SamplingParams
     ) -> _Queued | RolloutFailure:
+        import torch
         from vllm.exceptions import VLLMClientError
 
+        config = self._config
+        dtype = getattr(torch, config.dtype)
         try:
-            prompt = await asyncio.to_thread(self._prepare, request, settings)
+            prompt = await asyncio.to_thread(
+                prepare, request, settings, self._processor, config.max_model_len, dtype
+            )
             collectors = []
             for sample, before in _samples(request, settings):
                 own = copy.copy(parameters)
                 own.seed = sample_seed(settings.seed, request.problem_id, sample)
                 own.max_tokens = settings.new_tokens(before)
+                own.extra_args = self._run_before(before)
+                sampled = before.response_token_ids if before else ()
                 collector = await self._running_engine.add_request(
-                    f"{next(self._request_numbers)}", self._engine_input(prompt, before), own
+                    f"{next(self._request_numbers)}",
+                    engine_input(prompt, sampled, self._weight_version),
+                    own,
                 )
                 collectors.append((sample, before, collector))
         except (ProblemError, VLLMClientError) as error:
@@ -253,81 +214,12 @@ class RolloutWorker:
             )
         return rollouts
 
-    def _prepare(self, request: RolloutRequest, settings: SamplingSettings) -> _Prompt:
-        import torch
-
-        images = [part.open() for part in request.parts if isinstance(part, ImageSource)]
-        decoded = iter(images)
-        parts = [part if isinstance(part, str) else next(decoded) for part in request.parts]
-        encoded = self._processor.encode_prompt(parts)
-        token_ids = list(encoded.token_ids)
-        if settings.response_prefix:
-            token_ids += self._processor.chat.text(settings.response_prefix)
-        room = self._config.max_model_len - len(token_ids)
-        needed = settings.max_total_tokens or settings.max_response_tokens
-        if room < needed:
-            raise ProblemError(
-                f"problem {request.problem_id}: its prompt of {len(token_ids)} tokens "
-                f"leaves {max(room, 0)} of max_model_len {self._config.max_model_len}, less than "
-                f"the {needed} tokens that a response may have"
-            )
-        if len(images) > MAX_IMAGES_PER_PROMPT:
-            raise ProblemError(
-                f"problem {request.problem_id}: {len(images)} images, at most "
-                f"{MAX_IMAGES_PER_PROMPT} are possible"
-            )
-        placed: list[_Image] = []
-        position = 0
-        for image, tokens in zip(images, encoded.image_tokens, strict=True):
-            position = token_ids.index(self._media_pad, position)
-            patches = self._processor.image_processor.preprocess(image)
-            pixels = patches["pixel_values"]
-            digest = hashlib.blake2b(pixels.numpy().tobytes(), digest_size=16).hexdigest()
-            pixels = pixels.to(getattr(torch, self._config.dtype))
-            placed.append(_Image(position, tokens, pixels, patches["image_grid_hws"][0], digest))
-            position += tokens
-        return _Prompt(token_ids, tuple(placed))
-
-    def _engine_input(self, prompt: _Prompt, before: Rollout | None = None) -> Any:
-        from vllm.inputs import mm_input, tokens_input
-        from vllm.multimodal.inputs import (
-            MultiModalBatchedField,
-            MultiModalFieldElem,
-            MultiModalFlatField,
-            MultiModalKwargsItem,
-            MultiModalKwargsItems,
-            PlaceholderRange,
-        )
-
-        # Whatever the engine caches (prefix blocks, image embeddings) it caches under names
-        # that hold the weight version: nothing computed by old weights is ever reused.
-        version = str(self._weight_version)
-        token_ids = [*prompt.token_ids, *(before.response_token_ids if before else ())]
-        if not prompt.images:
-            return tokens_input(token_ids, cache_salt=version)
-        items = [
-            MultiModalKwargsItem(
-                {
-                    "pixel_values": MultiModalFieldElem(
-                        data=image.pixel_values,
-                        field=MultiModalFlatField(slices=[slice(0, len(image.pixel_values))]),
-                    ),
-                    "image_grid_hws": MultiModalFieldElem(
-                        data=image.grid, field=MultiModalBatchedField(keep_on_cpu=True)
-                    ),
-                }
-            )
-            for image in prompt.images
-        ]
-        return mm_input(
-            prompt_token_ids=token_ids,
-            mm_kwargs=MultiModalKwargsItems({"image": items}),
-            mm_hashes={"image": [f"{image.digest}@{version}" for image in prompt.images]},
-            mm_placeholders={
-                "image": [PlaceholderRange(image.offset, image.tokens) for image in prompt.images]
-            },
-            cache_salt=version,
-        )
+    def _run_before(self, before: Rollout | None) -> dict[str, Any] | None:
+        """So that the repetition stop goes on counting where an earlier iteration ended."""
+        stop = self._repetition_stop
+        if before is None or stop is None:
+            return None
+        return {RUN_BEFORE: run_at_end(before.logprobs, stop.probability)}
 
     # Weights
 

@@ -115,7 +115,8 @@ def distill(
         raise ConfigError(f"--out {out}: must end in .jsonl")
     from ..configs.common import ProblemSource
     from ..configs.loading import load_config
-    from ..configs.rl import RewardConfig, RLConfig, RolloutConfig
+    from ..configs.rl import RewardConfig, RLConfig
+    from ..configs.rollout import RolloutConfig
 
     rollout, reward = RolloutConfig(), RewardConfig()
     if config is not None:

@@ -94,7 +94,7 @@ def longer_negatives(chosen: Response, responses: Sequence[Response]) -> list[Re
     """What DPO should turn away from (Kimi k1.5 §2.4): longer wrong responses, and correct ones
     at least 1.5 times as long.
 
-    Ungraded responses are neither right nor wrong, and ones cut by the token cap would be taught
+    Ungraded responses are neither right nor wrong, and ones that were cut would be taught
     with an end that the policy never wrote: both are left out. So are copies.
     """
     negatives: list[Response] = []

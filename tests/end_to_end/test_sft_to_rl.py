@@ -24,6 +24,7 @@ METRICS = {
     "groups_all_wrong",
     "response_tokens_mean",
     "truncated_share",
+    "repetition_share",
     "ell_mean",
     "ell_max",
     "mismatch_max",

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from kvl.configs.rl import EngineConfig
+from kvl.configs.rollout import EngineConfig
 from kvl.rollouts.engine_process import set_environment
 
 os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from kvl.configs.errors import ConfigError
-from kvl.configs.rl import EngineConfig, RewardConfig, RolloutConfig
+from kvl.configs.rl import RewardConfig
+from kvl.configs.rollout import EngineConfig, RolloutConfig
 from kvl.problems.types import AnswerType, ImageSource, Problem
 from kvl.rewards.grader import Grader
 from kvl.rl import curate

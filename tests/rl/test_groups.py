@@ -199,6 +199,13 @@ def test_a_truncated_sample_is_wrong_or_leaves_its_group() -> None:
     assert masked.advantages == (0.5, -0.5)
 
 
+def test_a_sample_that_repeats_itself_is_wrong_and_never_leaves_its_group() -> None:
+    samples = ((RIGHT, STOP, 5), (WRONG, STOP, 6), (RIGHT, StopReason.REPETITION, 7))
+    (answered,) = rewarded([answers(*samples)], PLAIN, 0, mask_truncated=True)
+    (group,) = build_groups([answered], ObjectiveConfig(), mask_truncated=True)
+    assert group.accuracies == group.rewards == (1.0, 0.0, 0.0)
+
+
 def test_a_group_is_degenerate_when_all_its_samples_are_right_or_all_wrong() -> None:
     assert is_degenerate(kept(group_of((RIGHT, STOP, 5), (RIGHT, STOP, 6))))
     assert is_degenerate(kept(group_of((WRONG, STOP, 5), (RIGHT, LENGTH, 6))))

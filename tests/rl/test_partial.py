@@ -55,6 +55,12 @@ def test_a_later_group_may_be_finished_before_an_earlier_one() -> None:
     assert partial.take([], [ended]) == ([P], [ended, rollout("p", 1, 2, STOP)])
 
 
+def test_what_repeats_itself_is_finished() -> None:
+    partial = PartialRollouts(max_total_tokens=10)
+    repeating = rollout("p", 0, 4, StopReason.REPETITION)
+    assert partial.take([P], [repeating]) == ([P], [repeating])
+
+
 def test_without_partial_rollouts_nothing_waits() -> None:
     partial = PartialRollouts(0)
     cut = rollout("p", 0, 4, LENGTH)

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from kvl.configs.errors import ConfigError
-from kvl.configs.rl import EngineConfig, RewardConfig, RolloutConfig
+from kvl.configs.rl import RewardConfig
+from kvl.configs.rollout import EngineConfig, RolloutConfig
 from kvl.problems.types import AnswerType, Problem
 from kvl.rl import rate
 from kvl.rollouts.types import (

@@ -17,7 +17,7 @@ import psutil
 import pytest
 import ray
 import torch
-from kvl.configs.rl import EngineConfig, RolloutConfig
+from kvl.configs.rollout import EngineConfig, RepetitionStop, RolloutConfig
 from kvl.kimi_vl_model.adapters import changing_tensors, merged_state
 from kvl.kimi_vl_model.checkpoint import load_model, published_tensors
 from kvl.kimi_vl_model.freezing import freeze
@@ -36,6 +36,8 @@ from PIL import Image
 # As the config demands by default: engine and learner in fp32.
 TOLERANCE = 2e-3
 MAX_MODEL_LEN = 512
+# At temperature 1 the tiny checkpoint is never certain of anything; nearly cold it is.
+REPETITION_TOKENS, COLD = 16, 0.01
 
 
 def png(seed: int, width: int, height: int) -> ImageSource:
@@ -66,7 +68,10 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def fleet(checkpoint: Path) -> Iterator[Fleet]:
     engine = EngineConfig(dtype="float32", max_model_len=MAX_MODEL_LEN, max_num_seqs=64)
-    with Fleet(checkpoint, RolloutConfig(workers=1, engine=engine)) as fleet:
+    config = RolloutConfig(
+        workers=1, engine=engine, repetition_stop=RepetitionStop(tokens=REPETITION_TOKENS)
+    )
+    with Fleet(checkpoint, config) as fleet:
         yield fleet
     assert not list(SHARED_MEMORY.glob(f"{FILE_PREFIX}{os.getpid()}-*"))
 
@@ -220,6 +225,32 @@ def test_an_unfinished_response_goes_on_token_by_token(
         assert bounds[0][0] == 0
         assert bounds[-1][1] == len(rollout.response_token_ids)
         assert all(one[1] == two[0] for one, two in pairwise(bounds))
+
+
+def test_a_long_run_of_certain_tokens_ends_its_own_response_only(
+    fleet: Fleet, model: KimiVLForConditionalGeneration, processor: KimiVLProcessor
+) -> None:
+    """At the token that makes the run long enough, also in a response that comes in pieces."""
+    whole = SamplingSettings(4, COLD, max_response_tokens=64, seed=5)
+    rollouts, failures = fleet.generate(PROBLEMS, whole)
+    pieces = replace(whole, max_response_tokens=10, max_total_tokens=64)
+    grown, _ = fleet.generate(PROBLEMS, pieces)
+    while cut := [r for r in grown if r.stop_reason is StopReason.LENGTH and len(r.logprobs) < 64]:
+        by_id = {p.id: p for p in PROBLEMS}
+        longer, _ = fleet.generate([], pieces, [(by_id[r.problem_id], (r,)) for r in cut])
+        grown = [r for r in grown if r not in cut] + longer
+    assert failures == []
+    for some in (rollouts, grown):
+        assert {r.stop_reason for r in some} == {StopReason.REPETITION, StopReason.LENGTH}
+        for r in some:
+            certain = np.array(r.logprobs) > np.log(0.99)
+            runs = np.convolve(certain, np.ones(REPETITION_TOKENS), "valid")
+            ends = np.flatnonzero(runs == REPETITION_TOKENS) + REPETITION_TOKENS
+            assert ends.tolist() == (
+                [len(r.logprobs)] if r.stop_reason is StopReason.REPETITION else []
+            )
+            assert r.text == processor.tokenizer.decode(r.response_token_ids)
+    assert largest_difference(model, processor, rollouts, COLD) < TOLERANCE
 
 
 def test_banned_ids_are_never_sampled_and_stop_ids_end(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from kvl.configs.errors import KVLError
-from kvl.configs.rl import EngineConfig, RolloutConfig
+from kvl.configs.rollout import EngineConfig, RolloutConfig
 from kvl.problems.types import AnswerType, Problem
 from kvl.rollouts import fleet as fleet_module
 from kvl.rollouts.fleet import Fleet, WorkerError
@@ -24,7 +24,7 @@ from kvl.rollouts.types import (
 class FakeWorker:
     """Answers with its own seed as the only token."""
 
-    def __init__(self, checkpoint: Any, config: Any, seed: int, on_gpu: bool) -> None:
+    def __init__(self, checkpoint: Any, config: Any, seed: int, **_: Any) -> None:
         self.seed = seed
         self.version = 0
 

@@ -12,7 +12,8 @@ import torch
 from datasets import Dataset, Image, List, load_dataset
 from kvl.configs.common import ProblemSource
 from kvl.configs.errors import ConfigError, KVLError
-from kvl.configs.rl import EngineConfig, RewardConfig, RolloutConfig
+from kvl.configs.rl import RewardConfig
+from kvl.configs.rollout import EngineConfig, RolloutConfig
 from kvl.kimi_vl_model.checkpoint import load_model
 from kvl.kimi_vl_model.logprobs import token_logprobs
 from kvl.kimi_vl_model.processing import KimiVLProcessor
