@@ -185,6 +185,11 @@ class CorrectionConfig(StrictModel):
     stale_tokens: Literal["weight", "mask"] = Field(
         default="weight", description="tokens that older weights sampled: π_i/μ, or left out"
     )
+    routing_replay: bool = Field(
+        default=False,
+        description="the learner sends tokens to the experts that the engine chose (R3); needs "
+        "rollout.engine.return_routes",
+    )
 
     @field_validator("icepop_range", "sequence_mask")
     @classmethod
@@ -338,6 +343,15 @@ class RLConfig(StrictModel):
             raise ValueError(
                 "rollout.degenerate_groups: refill does not go with rollout.truncated: continue, "
                 "whose groups end in another iteration: choose one"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _replayed_routes_are_returned(self) -> RLConfig:
+        if self.correction.routing_replay and not self.rollout.engine.return_routes:
+            raise ValueError(
+                "correction.routing_replay needs the engine's routes: set "
+                "rollout.engine.return_routes: true"
             )
         return self
 

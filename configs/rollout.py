@@ -24,6 +24,10 @@ class EngineConfig(StrictModel):
         description="equal requests give equal tokens and log-probs, bit for bit: all prompts of "
         "an iteration are prepared before the first is sampled",
     )
+    return_routes: bool = Field(
+        default=False,
+        description="rollouts hold the experts of every token; GPU only, and not yet run on one",
+    )
     memory_fraction: float = Field(
         default=0.85, gt=0, le=1, description="GPU memory share; GPU only"
     )

@@ -23,16 +23,19 @@ class Router(DeepseekV3TopkRouter):
     """transformers' router with a memory.
 
     chosen_Tk    what the last forward pass chose, or was told to
+    own_Tk       what it would have chosen by itself
     replay_Tk    what to choose instead; the weights are still made of this router's own scores
     """
 
     chosen_Tk: torch.Tensor | None = None
+    own_Tk: torch.Tensor | None = None
     replay_Tk: torch.Tensor | None = None
 
     def forward(self, hidden_states: torch.Tensor):
         """(logits [T, E], weights [T, k], experts [T, k]), all computed in fp32."""
         with torch.autocast(hidden_states.device.type, enabled=False):
             logits, weights, chosen = super().forward(hidden_states)
+            self.own_Tk = chosen
             if self.replay_Tk is not None:
                 told = self.replay_Tk.to(chosen.dtype)
                 chosen = torch.where(told == NO_ROUTE, chosen, told)
@@ -76,6 +79,26 @@ def recorded_routes(model: nn.Module) -> torch.Tensor:
     if any(one is None for one in chosen):
         raise ValueError("the model has not routed anything yet")
     return torch.stack(chosen, dim=1).to(torch.uint8)  # pyright: ignore[reportArgumentType]
+
+
+@torch.no_grad()
+def routing_disagreement(
+    model: nn.Module, routes_TLk: torch.Tensor, positions_N: torch.Tensor
+) -> tuple[int, int]:
+    """How many (token, layer) pairs at `positions_N` of the model's last forward pass would be
+    sent to another set of experts than `routes_TLk` says, and how many were compared.
+
+    It is about the routers' own choices, replayed or not. Tokens without a route are left out.
+    """
+    told_NLk = routes_TLk[positions_N]
+    routed_N = (told_NLk != NO_ROUTE).flatten(1).all(dim=1)
+    told_NLk = told_NLk[routed_N].long().sort(dim=-1).values
+    own = [router.own_Tk for router in routers(model)]
+    if any(one is None for one in own):
+        raise ValueError("the model has not routed anything yet")
+    own_NLk = torch.stack([one[positions_N][routed_N] for one in own], dim=1)  # pyright: ignore
+    differs_NL = (own_NLk.sort(dim=-1).values != told_NLk).any(dim=-1)
+    return int(differs_NL.sum()), differs_NL.numel()
 
 
 def expert_load(routes_TLk: torch.Tensor, experts: int) -> torch.Tensor:

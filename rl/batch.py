@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
+from ..kimi_vl_model.routing import NO_ROUTE
 from ..problems.prompt import prompt_parts
 from ..problems.types import ImageSource, Problem
 from ..rollouts.types import Rollout
@@ -102,7 +103,23 @@ def pack(
         advantage_S=torch.tensor(advantages),
         engine_logprob_R=torch.tensor(engine_logprobs),
         stale_R=torch.tensor(stale, dtype=torch.bool),
+        routes_TLk=_routes([group.rollouts[sample] for group, sample in members]),
         pixel_values=torch.from_numpy(np.concatenate(patches)) if patches else None,
         image_grid_hws=torch.tensor(grids) if grids else None,
         image_index=torch.tensor(image_index) if grids else None,
     )
+
+
+def _routes(rollouts: Sequence[Rollout]) -> torch.Tensor | None:
+    """uint8 [T, L, k] of the sequences end to end."""
+    shape = next(((r.routes.layers, r.routes.experts) for r in rollouts if r.routes), None)
+    if shape is None:
+        return None
+    rows = []
+    for rollout in rollouts:
+        routes_TLk = np.full((sequence_length(rollout), *shape), NO_ROUTE, dtype=np.uint8)
+        if rollout.routes is not None:
+            told = np.frombuffer(rollout.routes.data, dtype=np.uint8)
+            routes_TLk[: rollout.routes.tokens] = told.reshape(-1, *shape)
+        rows.append(routes_TLk)
+    return torch.from_numpy(np.concatenate(rows))

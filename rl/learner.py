@@ -22,6 +22,7 @@ from ..kimi_vl_model.freezing import freeze
 from ..kimi_vl_model.image_processing import KimiVLImageProcessor
 from ..kimi_vl_model.optimizers import build_optimizer
 from ..kimi_vl_model.processing import KimiVLProcessor
+from ..kimi_vl_model.routing import routing_disagreement
 from ..kimi_vl_model.tokenization import banned_ids, load_tokenizer
 from ..problems.types import ImageSource
 from .batch import pack, split_minibatches, split_packs
@@ -31,45 +32,12 @@ from .policy import Policy
 from .policy_weights import PolicyWeights
 from .ptx import Demonstrations, token_count
 from .ranks import RankAddress, build_accelerator, join_process_group
+from .reports import ReferenceReport, UpdateReport, report_of, total
 from .schedule import learning_rate, temperature
 from .training_state import load_training_state, store_only_trained
 from .types import Batch, Group
 
 RECENT_IMAGES = 16
-
-
-@dataclass(frozen=True, slots=True)
-class ReferenceReport:
-    """Sums over this rank's response tokens after recomputing log π_i; d = log π_i − log μ.
-
-    `masked` and `stale` count tokens: left out of the loss, sampled by older weights.
-    """
-
-    tokens: int
-    difference_sum: float
-    difference_max: float
-    kl_sum: float
-    entropy_sum: float
-    masked: int
-    stale: int
-
-
-@dataclass(frozen=True, slots=True)
-class UpdateReport:
-    """This rank's share of an iteration's optimizer steps. ℓ is taken before each step.
-
-    `clipped` counts what the objective gave no policy gradient, tokens or sequences; `ptx_loss`
-    is the mean token loss of the demonstrations.
-    """
-
-    sequences: int
-    loss: float
-    ell_sum: float
-    ell_max: float
-    grad_norm: float
-    tokens: int
-    clipped: int
-    ptx_loss: float
 
 
 @dataclass(slots=True)
@@ -102,7 +70,11 @@ class Learner:
         adapters = None if lora is None else add_adapters(model, lora)
         banned = banned_ids(load_tokenizer(config.checkpoint))
         policy = Policy(
-            model, banned, config.rollout.temperature, chunk=config.learner.logprob_chunk
+            model,
+            banned,
+            config.rollout.temperature,
+            chunk=config.learner.logprob_chunk,
+            routing_replay=config.correction.routing_replay,
         )
         policy.train()
         # The optimizer is built on the wrapped parameters: under FSDP2 they are new objects.
@@ -130,36 +102,25 @@ class Learner:
             self._packs(minibatch, iteration)
             for minibatch in split_minibatches(groups, self.config.learner.minibatches)
         ]
-        tokens, difference_sum, difference_max, kl_sum, entropy_sum = 0, 0.0, 0.0, 0.0, 0.0
-        masked, stale = 0, 0
+        reports = []
         for packed in (packed for minibatch in self.minibatches for packed in minibatch):
+            batch = packed.batch
             with torch.no_grad():
-                reference_R, entropy_R = self.policy(packed.batch)
+                reference_R, entropy_R = self.policy(batch)
             packed.reference_logprob_R = reference_R
             packed.corrections = corrections(
                 reference_R,
-                packed.batch.engine_logprob_R,
-                packed.batch.sequence_R,
-                packed.batch.stale_R,
-                packed.batch.sequences,
+                batch.engine_logprob_R,
+                batch.sequence_R,
+                batch.stale_R,
+                batch.sequences,
                 self.config.correction,
             )
-            if not packed.weight:
-                continue
-            masked += packed.corrections.masked
-            stale += int(packed.batch.stale_R.sum())
-            # Under older weights the engine is meant to differ.
-            difference_R = (reference_R - packed.batch.engine_logprob_R)[~packed.batch.stale_R]
-            entropy_sum += float(entropy_R.sum())
-            if not difference_R.numel():
-                continue
-            tokens += difference_R.numel()
-            difference_sum += float(difference_R.abs().sum())
-            difference_max = max(difference_max, float(difference_R.abs().max()))
-            kl_sum += float((difference_R.exp() - 1 - difference_R).sum())
-        return ReferenceReport(
-            tokens, difference_sum, difference_max, kl_sum, entropy_sum, masked, stale
-        )
+            if packed.weight:
+                masked = packed.corrections.masked
+                rerouted = self._disagreement(batch)
+                reports.append(report_of(batch, reference_R, entropy_R, masked, rerouted))
+        return total(reports)
 
     def update(self) -> UpdateReport:
         """Several optimizer steps on the groups taken last; π_i stays fixed throughout."""
@@ -299,6 +260,14 @@ class Learner:
         total: Any = self.accelerator.reduce(torch.tensor(counts, device=self.accelerator.device))
         sequences, tokens = total.tolist()
         return sequences, tokens
+
+    def _disagreement(self, batch: Batch) -> tuple[int, int]:
+        """Between the engine's routes and the choices of the policy's last forward pass, where the
+        logits of fresh response tokens were computed."""
+        if batch.routes_TLk is None:
+            return 0, 0
+        where = batch.target_index_R[~batch.stale_R]
+        return routing_disagreement(self.policy, batch.routes_TLk, where)
 
     def _patchify(self, source: ImageSource):
         return self.image_processor.patchify(source.open())

@@ -15,8 +15,9 @@ from ..configs.errors import KVLError
 from ..configs.rl import RLConfig
 from ..configs.threads import THREAD_SETTINGS
 from ..rollouts.fleet import Fleet
-from .learner import Learner, ReferenceReport, UpdateReport
+from .learner import Learner
 from .ranks import RankAddress
+from .reports import ReferenceReport, UpdateReport, total
 from .types import Group
 
 
@@ -55,15 +56,7 @@ class LearnerGroup:
         """Summed over ranks; see `Learner.take_groups`."""
         shared = ray.put(list(groups))
         reports = self._all(lambda rank: rank.take_groups.remote(shared, iteration))
-        return ReferenceReport(
-            tokens=sum(report.tokens for report in reports),
-            difference_sum=sum(report.difference_sum for report in reports),
-            difference_max=max(report.difference_max for report in reports),
-            kl_sum=sum(report.kl_sum for report in reports),
-            entropy_sum=sum(report.entropy_sum for report in reports),
-            masked=sum(report.masked for report in reports),
-            stale=sum(report.stale for report in reports),
-        )
+        return total(reports)
 
     def update(self) -> UpdateReport:
         """Summed over ranks; see `Learner.update`."""

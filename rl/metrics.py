@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..rewards.types import Outcome
 from ..rollouts.types import StopReason
 from .collect import Collected
-from .learner import ReferenceReport, UpdateReport
+from .reports import ReferenceReport, UpdateReport
 from .types import Group
 
 
@@ -18,10 +18,12 @@ def iteration_metrics(
 ) -> dict[str, float]:
     """Raw accuracy apart from the shaped reward; lengths in tokens; shares in [0, 1].
 
-    mismatch_*   |log π_i − log μ| over all sampled tokens, and KL(μ‖π_i) by its k3 estimator
+    mismatch_*   |log π_i − log μ| over all tokens that the iteration's own weights sampled, and
+                 KL(μ‖π_i) by its k3 estimator
+    routing_disagreement   share of (token, layer) pairs that the learner alone would have sent to
+                 other experts than the engine did; NaN where the engine returns no routes
     reward/*     means of the weighted parts of the reward; length_reward_in_all_wrong: share of
                  groups without a right answer in which the length reward still differs
-                 under the same weights
     ell_*        ℓ before each optimizer step: mean, and largest absolute value
     truncated_share, repetition_share   responses cut by the token cap and by the repetition stop
     masked_share, stale_share, clipped   tokens left out of the loss, tokens of older weights, and
@@ -55,6 +57,9 @@ def iteration_metrics(
         "mismatch_mean": reference.difference_sum / tokens,
         "mismatch_max": reference.difference_max,
         "mismatch_kl": reference.kl_sum / tokens,
+        "routing_disagreement": (
+            reference.rerouted / reference.routed if reference.routed else float("nan")
+        ),
         "length_reward_in_all_wrong": _share(groups, _is_paid_for_giving_up),
         **_part_means(groups),
         "entropy": reference.entropy_sum / response_tokens,

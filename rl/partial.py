@@ -7,7 +7,7 @@ are finished, so a group waits for its longest one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from ..problems.types import Problem
@@ -68,8 +68,13 @@ class PartialRollouts:
         return cut and len(rollout.response_token_ids) < self.max_total_tokens
 
     def state_dict(self) -> list[dict[str, Any]]:
-        """JSON: every response of every waiting group."""
-        return [asdict(r) for _, rollouts in self.waiting.values() for r in rollouts]
+        """JSON: every response of every waiting group, without routes: a finished response of a
+        restored group is routed by the learner, an unfinished one gets new routes anyway."""
+        return [
+            asdict(replace(r, routes=None))
+            for _, rollouts in self.waiting.values()
+            for r in rollouts
+        ]
 
     def load_state_dict(
         self, state: Iterable[Mapping[str, Any]], problems: Mapping[str, Problem]

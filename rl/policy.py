@@ -14,7 +14,8 @@ class Policy(nn.Module):
     """Wraps the model so that data-parallel wrappers see one `forward`.
 
     The distribution is the one the engine samples from: the same temperature, and zero
-    probability for the ids that sampling bans.
+    probability for the ids that sampling bans. With `routing_replay` tokens go to the experts that
+    the batch names (R3, arXiv 2510.11370); their gates, and the router's gradient, are its own.
     """
 
     def __init__(
@@ -23,12 +24,14 @@ class Policy(nn.Module):
         banned_ids: tuple[int, ...],
         temperature: float,
         chunk: int,
+        routing_replay: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
         self.banned_ids = nn.Buffer(torch.tensor(banned_ids, dtype=torch.int64), persistent=False)
         self.temperature = temperature
         self.chunk = chunk
+        self.routing_replay = routing_replay
 
     def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """log π(token) and entropy (detached) of each response token, both f32 [R]."""
@@ -38,6 +41,7 @@ class Policy(nn.Module):
             pixel_values=batch.pixel_values,
             image_grid_hws=batch.image_grid_hws,
             image_index=batch.image_index,
+            routes=batch.routes_TLk if self.routing_replay else None,
         )[0]
         return token_logprobs(
             hidden[batch.target_index_R],

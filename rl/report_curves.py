@@ -55,6 +55,11 @@ def curves(
             limit=("tolerance", tolerance) if tolerance else None,
         ),
         chart(
+            "Tokens that engine and learner route differently",
+            line("of all (token, layer) pairs", "routing_disagreement"),
+            percent=True,
+        ),
+        chart(
             "Groups without a signal",
             line("all right", "groups_all_right"),
             line("all wrong", "groups_all_wrong"),

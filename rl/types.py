@@ -49,6 +49,8 @@ class Batch:
     advantage_S        detached advantages
     engine_logprob_R   what the engine said when it sampled the token
     stale_R            bool, tokens that weights older than this iteration's sampled
+    routes_TLk         uint8, the engine's experts; NO_ROUTE for a token without a route, as the
+                       last of a sequence; None if no sequence has any
     pixel_values       f32 [P, 3, 14, 14], patches of the batch's distinct images, or None
     image_grid_hws     int64 [images, 2] in patches, or None
     image_index        int64 [placeholders]: the distinct image behind each image run in
@@ -63,6 +65,7 @@ class Batch:
     advantage_S: torch.Tensor
     engine_logprob_R: torch.Tensor
     stale_R: torch.Tensor
+    routes_TLk: torch.Tensor | None
     pixel_values: torch.Tensor | None
     image_grid_hws: torch.Tensor | None
     image_index: torch.Tensor | None

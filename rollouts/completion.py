@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from .types import Rollout, Segment, StopReason
+from .types import Rollout, Routes, Segment, StopReason
 
 if TYPE_CHECKING:
     from vllm.outputs import CompletionOutput, RequestOutput
@@ -25,9 +25,11 @@ def rollout_of(
     prompt_token_ids: tuple[int, ...],
     before: Rollout | None,
     decode: Callable[[Sequence[int]], str],
+    dense_layers: int,
 ) -> Rollout:
     """The response so far: what `before` holds, and what the engine has just added to it.
 
+    The engine's routes name all layers; the first `dense_layers` have no experts and are dropped.
     Raises RuntimeError if the engine answered to other ids than it was given.
     """
     earlier = before.response_token_ids if before else ()
@@ -49,6 +51,7 @@ def rollout_of(
         logprobs=(before.logprobs if before else ()) + _sampled_logprobs(completion),
         segments=(before.segments if before else ()) + segments,
         stop_reason=reason,
+        routes=_routes(completion, dense_layers),
         text=decode(ids[:-1] if reason is StopReason.STOP else ids),
     )
 
@@ -59,3 +62,11 @@ def _sampled_logprobs(completion: CompletionOutput) -> tuple[float, ...]:
         return ()
     # The first entry of every position is the sampled token.
     return tuple(logprobs.logprobs[start] for start in logprobs.start_indices)  # pyright: ignore
+
+
+def _routes(completion: CompletionOutput, dense_layers: int) -> Routes | None:
+    if completion.routed_experts is None:
+        return None
+    routed_TLk = completion.routed_experts[:, dense_layers:]
+    _tokens, layers, experts = routed_TLk.shape
+    return Routes(layers, experts, routed_TLk.astype("uint8").tobytes())

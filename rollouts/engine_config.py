@@ -21,7 +21,10 @@ def engine_config(
     on_gpu: bool,
     one_process: bool,
 ) -> VllmConfig:
-    """For `AsyncLLM.from_vllm_config`; `one_process` runs the model in the engine's own process."""
+    """For `AsyncLLM.from_vllm_config`; `one_process` runs the model in the engine's own process.
+
+    `on_gpu`, and with it `config.return_routes`, has never been run.
+    """
     from vllm.config import WeightTransferConfig
     from vllm.engine.arg_utils import AsyncEngineArgs
 
@@ -45,6 +48,8 @@ def engine_config(
     }
     if repetition_stop is not None:
         arguments["additional_config"] = {"repetition_stop": repetition_stop.model_dump()}
+    if config.return_routes:
+        arguments["enable_return_routed_experts"] = True
     if on_gpu:
         arguments["gpu_memory_utilization"] = config.memory_fraction
     else:

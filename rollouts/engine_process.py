@@ -24,8 +24,9 @@ def set_environment(config: EngineConfig, on_gpu: bool) -> None:
         TOKENIZERS_PARALLELISM="false",
         VLLM_NO_USAGE_STATS="1",
         KVL_ENGINE_OWNER=str(os.getpid()),
-        # The runner that the learner has been compared with.
-        VLLM_USE_V2_MODEL_RUNNER="0",
+        # The first runner is the one the learner has been compared with; only the second one,
+        # which needs Triton, returns routes.
+        VLLM_USE_V2_MODEL_RUNNER=str(int(config.return_routes)),
     )
     # Its warnings are about choices made on purpose here; errors arrive as exceptions as well.
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")

@@ -17,7 +17,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
 from ..configs.errors import KVLError
-from ..configs.rollout import RolloutConfig
+from ..configs.rollout import EngineConfig, RolloutConfig
 from ..problems.prompt import prompt_parts
 from ..problems.types import Problem, ProblemError
 from .types import Rollout, RolloutFailure, RolloutRequest, SamplingSettings
@@ -112,12 +112,9 @@ class Fleet:
         self._resources.enter_context(connect())
         self._ready = False
         gpus = config.engine.tensor_parallel_size if ray.cluster_resources().get("GPU") else 0
-        if not gpus and config.engine.weight_transfer != "shared_memory":
+        if not gpus and (instead := _gpu_only(config.engine)) is not None:
             self._resources.close()
-            raise KVLError(
-                f"rollout.engine.weight_transfer {config.engine.weight_transfer} needs GPUs and "
-                "this Ray cluster has none: use shared_memory"
-            )
+            raise KVLError(instead)
         actor = ray.remote(num_cpus=0, num_gpus=gpus, max_restarts=0)(RolloutWorker)
         folder = Path(checkpoint).absolute()
         self._workers: Sequence[Any] = [
@@ -276,6 +273,17 @@ class Fleet:
             f"rollout worker {index}{self._places[index]} failed while {doing}: {cause}; "
             "run the same command again to resume"
         )
+
+
+def _gpu_only(engine: EngineConfig) -> str | None:
+    """What of these settings no engine on CPU can do, and what to set instead."""
+    lacking = "needs GPUs and this Ray cluster has none"
+    if engine.weight_transfer != "shared_memory":
+        transfer = engine.weight_transfer
+        return f"rollout.engine.weight_transfer {transfer} {lacking}: use shared_memory"
+    if engine.return_routes:
+        return f"rollout.engine.return_routes {lacking}: set it to false"
+    return None
 
 
 def _death(error: RayActorError) -> str:

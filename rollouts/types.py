@@ -25,6 +25,27 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class Routes:
+    """The experts that the engine sent a sequence's tokens to, prompt first; layers are those with
+    experts. Bytes, so that rollouts stay comparable: 26 layers × 6 experts are 156 a token.
+
+    Example: two tokens, two layers, one expert each: `Routes(2, 1, bytes([7, 3, 7, 0]))` sends the
+    second token to expert 7 of the first layer and to expert 0 of the second.
+
+    data   uint8 [tokens, layers, experts] in C order; the last token of a sequence was sampled but
+           never fed, and has no route
+    """
+
+    layers: int
+    experts: int  # chosen per token
+    data: bytes
+
+    @property
+    def tokens(self) -> int:
+        return len(self.data) // (self.layers * self.experts)
+
+
+@dataclass(frozen=True, slots=True)
 class Rollout:
     """One sampled response, token ids in and token ids out; it is never re-tokenised.
 
@@ -36,6 +57,8 @@ class Rollout:
     logprobs            natural log, of the distribution really sampled from (after temperature
                         and banned ids), one per response token
     text                the decoded response, for the grader and for people only
+    routes              of prompt and response, where the engine returns them; what is continued
+                        has those of its newest piece's weights throughout
     """
 
     problem_id: str
@@ -46,12 +69,19 @@ class Rollout:
     segments: tuple[Segment, ...]
     stop_reason: StopReason
     text: str
+    routes: Routes | None = None
 
     def __post_init__(self) -> None:
         if len(self.logprobs) != len(self.response_token_ids):
             raise ValueError(
                 f"rollout {self.problem_id}#{self.sample}: {len(self.logprobs)} log-probs for "
                 f"{len(self.response_token_ids)} tokens"
+            )
+        tokens = len(self.prompt_token_ids) + len(self.response_token_ids)
+        if self.routes is not None and self.routes.tokens != tokens - 1:
+            raise ValueError(
+                f"rollout {self.problem_id}#{self.sample}: routes of {self.routes.tokens} tokens "
+                f"for {tokens}, of which all but the last are routed"
             )
 
     @property

@@ -104,6 +104,7 @@ class RolloutWorker:
             on_gpu=self._on_gpu,
             one_process=self._one_process,
         )
+        self._dense_layers = int(settled.model_config.hf_text_config.first_k_dense_replace)
         self._engine = AsyncLLM.from_vllm_config(settled, disable_log_stats=True)
         await self._engine.update_weight_version(str(self._weight_version))
         return self.place()
@@ -210,6 +211,7 @@ class RolloutWorker:
                     tuple(queued.prompt.token_ids),
                     before,
                     self._processor.tokenizer.decode,  # pyright: ignore
+                    self._dense_layers,
                 )
             )
         return rollouts

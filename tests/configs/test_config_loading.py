@@ -328,6 +328,10 @@ def test_a_curriculum_longer_than_the_run_is_refused(write):
             "schedule: {temperature: {start: 1, end: 5, iterations: 9}}",
             "schedule.temperature: 5 is too hot: vLLM samples up to 2",
         ),
+        (
+            "correction: {routing_replay: true}",
+            "routing_replay needs the engine's routes: set rollout.engine.return_routes: true",
+        ),
         ("objective: {tau: .inf}", "tau should be a finite number"),
         ("rewards: []", "rewards: no reward is listed; add `- type: accuracy`"),
         ("rewards: [{type: length, strat: 3}]", "rewards.0: unknown key strat"),

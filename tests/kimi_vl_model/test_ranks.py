@@ -1,4 +1,4 @@
-"""Two gloo ranks, one of which has no image in its batch."""
+"""Two gloo ranks, one of which has no image and no routes in its batch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ def batch(model: KimiVLForConditionalGeneration, rank: int) -> dict[str, Any]:
         return {"input_ids": ids, "labels": ids}
     ids[0, 4:10] = model.config.media_placeholder_token_id
     pixels = torch.randn(24, 3, 14, 14, generator=generator)
-    return {"input_ids": ids, "labels": ids, "pixel_values": pixels, "image_grid_hws": GRIDS}
+    # Two layers with experts, each of which sends a token to two of eight.
+    routes = torch.rand(30, 2, 8, generator=generator).topk(2).indices.to(torch.uint8)
+    images = {"pixel_values": pixels, "image_grid_hws": GRIDS}
+    return {"input_ids": ids, "labels": ids, "routes": routes, **images}
 
 
 def sharded(model: KimiVLForConditionalGeneration) -> torch.nn.Module:

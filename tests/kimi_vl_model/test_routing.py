@@ -15,6 +15,7 @@ from kvl.kimi_vl_model.routing import (
     load_metrics,
     recorded_routes,
     routers,
+    routing_disagreement,
 )
 
 Measured = Callable[[str, object], None]
@@ -101,6 +102,23 @@ def test_tokens_without_a_route_are_routed_as_ever(model: KimiVLForConditionalGe
     routes = recorded_routes(model)
     routes[25:] = NO_ROUTE
     assert model(ids(model), routes=routes).logits.equal(free)
+
+
+@torch.no_grad()
+def test_disagreement_counts_other_sets_of_experts_whatever_their_order(
+    model: KimiVLForConditionalGeneration,
+) -> None:
+    model(ids(model))
+    routes, everywhere = recorded_routes(model), torch.arange(40)
+    assert routing_disagreement(model, routes.flip(-1), everywhere) == (0, 80)
+    other = routes.clone()
+    other[3, 1, 0] = next(e for e in range(EXPERTS) if e not in routes[3, 1].tolist())
+    other[7] = NO_ROUTE
+    assert routing_disagreement(model, other, everywhere) == (1, 78)
+    assert routing_disagreement(model, other, torch.tensor([3, 7])) == (1, 2)
+    # Its own choice is compared, also when another one is replayed.
+    model(ids(model), routes=other)
+    assert routing_disagreement(model, other, torch.tensor([3])) == (1, 2)
 
 
 def test_the_router_computes_in_fp32_under_autocast(model: KimiVLForConditionalGeneration) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from kvl.problems.types import AnswerType, Problem
 from kvl.rl.partial import PartialRollouts
-from kvl.rollouts.types import Rollout, SamplingSettings, Segment, StopReason
+from kvl.rollouts.types import Rollout, Routes, SamplingSettings, Segment, StopReason
 
 STOP, LENGTH = StopReason.STOP, StopReason.LENGTH
 P, Q = (Problem(name, "?", (), "7", AnswerType.NUMBER) for name in "pq")
@@ -73,6 +74,12 @@ def test_what_waits_survives_a_checkpoint() -> None:
     restored = PartialRollouts(10)
     restored.load_state_dict(json.loads(json.dumps(partial.state_dict())), {"p": P, "q": Q})
     assert restored.waiting == partial.waiting
+    # Routes are large, and those of a response that goes on are returned anew.
+    routed = replace(rollout("p", 0, 4, LENGTH), routes=Routes(1, 1, bytes(5)))
+    partial.waiting["p"] = (P, (routed,))
+    assert json.loads(json.dumps(partial.state_dict())) == json.loads(
+        json.dumps(restored.state_dict())
+    )
     restored.load_state_dict(partial.state_dict(), {"q": Q})
     assert list(restored.waiting) == ["q"]
 

@@ -133,10 +133,19 @@ def test_weights_that_do_not_load_are_one_error(fakes: None) -> None:
         fleet.sync_weights(iter([{"path": "broken"}]), 1)
 
 
-def test_gpu_transfer_without_gpus_is_refused(fakes: None) -> None:
-    config = RolloutConfig(engine=EngineConfig(weight_transfer="nccl"))
-    with pytest.raises(KVLError, match=r"nccl needs GPUs.*use shared_memory"):
-        Fleet("folder", config)
+@pytest.mark.parametrize(
+    ("engine", "expected"),
+    [
+        (EngineConfig(weight_transfer="nccl"), r"nccl needs GPUs.*use shared_memory"),
+        (EngineConfig(return_routes=True), r"return_routes needs GPUs.*set it to false"),
+    ],
+    ids=["transfer", "routes"],
+)
+def test_what_needs_gpus_is_refused_without(
+    fakes: None, engine: EngineConfig, expected: str
+) -> None:
+    with pytest.raises(KVLError, match=expected):
+        Fleet("folder", RolloutConfig(engine=engine))
 
 
 def test_shutdown_twice_is_fine(fakes: None) -> None:
