@@ -24,7 +24,7 @@ SFT_PROBLEMS, RL_PROBLEMS, HELDOUT_PROBLEMS = 12288, 6000, 240
 ITERATIONS, PROBLEMS, SAMPLES = 20, 16, 8
 # A second look, which most demonstrations take, fits at level 1 and never above.
 RECHECK_SHARE = 0.6
-CAP = 100
+CAP, ROOMY_CAP = 100, 220
 VARIANTS: dict[str, list[str]] = {
     "plain": [],
     "easy_to_hard": ["sampling.curriculum=easy_to_hard", "sampling.curriculum_iterations=12"],
@@ -33,10 +33,15 @@ VARIANTS: dict[str, list[str]] = {
         "sampling.curriculum_iterations=10",
     ],
     "prioritized": ["sampling.prioritized=true"],
-    "length_reward": [
-        'rewards=[{"type": "accuracy"}, {"type": "length", "weight": 0.2, "start": 5}]'
+    # The cap alone already makes answers short. What the length reward does shows where a second
+    # look fits everywhere.
+    "roomy": [f"rollout.max_response_tokens={ROOMY_CAP}"],
+    "roomy_length_reward": [
+        f"rollout.max_response_tokens={ROOMY_CAP}",
+        'rewards=[{"type": "accuracy"}, {"type": "length", "weight": 0.2, "start": 5}]',
     ],
 }
+BASES = ("plain", "roomy")
 
 
 def call(*command: str) -> None:
@@ -76,7 +81,7 @@ def run(folder: Path, variant: str, seed: int) -> Path:
             f"iterations={ITERATIONS}",
             f"rollout.problems_per_iteration={PROBLEMS}",
             f"rollout.samples_per_problem={SAMPLES}",
-            f"rollout.max_response_tokens={CAP}",
+            *([] if variant.startswith("roomy") else [f"rollout.max_response_tokens={CAP}"]),
             *(f"seed={seed}", "checkpoint_every=1000", "trackers=[]"),
             *VARIANTS[variant],
         )
@@ -149,33 +154,36 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/ablations.json"))
     options = parser.parse_args()
     prepare(options.folder)
-    before: list[dict[str, dict[str, float]]] = []
+    before: dict[str, list[dict[str, dict[str, float]]]] = {}
     after: dict[str, dict[str, dict[str, dict[str, float]]]] = {name: {} for name in VARIANTS}
     for seed in options.seeds:
         for name in VARIANTS:
             run_dir = run(options.folder, name, seed)
             after[name][str(seed)] = table = judged(run_dir, "after")
-            if name == "plain":
-                before.append(judged(run_dir, "before"))
+            if name in BASES:
+                before.setdefault(f"{name}_before", []).append(judged(run_dir, "before"))
             print(
-                f"seed {seed} {name:18} accuracy {table['all']['accuracy']:.3f}, "
+                f"seed {seed} {name:19} accuracy {table['all']['accuracy']:.3f}, "
                 f"{table['all']['tokens_per_correct']:.0f} tokens per correct answer",
                 flush=True,
             )
-    means = {"before": averaged(before)}
-    means |= {name: averaged(list(seeds.values())) for name, seeds in after.items()}
-    base = means["plain"]["all"]
+    means: dict[str, dict[str, dict[str, float]]] = {}
+    for name, seeds in after.items():
+        if name in BASES:
+            means[f"{name}_before"] = averaged(before[f"{name}_before"])
+        means[name] = averaged(list(seeds.values()))
     for name in VARIANTS:
-        row = means[name]["all"]
+        other = "roomy" if name.startswith("roomy") else "plain"
+        row, base = means[name]["all"], means[other]["all"]
         print(
-            f"{name:18} accuracy {row['accuracy']:.3f} (×{row['accuracy'] / base['accuracy']:.2f} "
-            f"of plain), tokens per correct answer {row['tokens_per_correct']:.0f} "
+            f"{name:19} accuracy {row['accuracy']:.3f} (×{row['accuracy'] / base['accuracy']:.2f} "
+            f"of {other}), tokens per correct answer {row['tokens_per_correct']:.0f} "
             f"(×{row['tokens_per_correct'] / base['tokens_per_correct']:.2f})"
         )
     result = {
         "iterations": ITERATIONS,
         "rollouts_per_iteration": PROBLEMS * SAMPLES,
-        "response_cap": CAP,
+        "response_caps": {"plain": CAP, "roomy": ROOMY_CAP},
         "variants": VARIANTS,
         "means": means,
         "seeds": after,

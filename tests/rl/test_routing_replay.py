@@ -131,10 +131,11 @@ def test_replaying_what_it_would_have_chosen_changes_nothing(folder: Path) -> No
     assert reference(free).equal(reference(replaying))
 
 
-def test_replay_computes_what_the_engine_did(folder: Path) -> None:
+@pytest.mark.parametrize("settings", [{}, {"lora": {"rank": 2}}], ids=["whole", "adapters"])
+def test_replay_computes_what_the_engine_did(folder: Path, settings: dict[str, Any]) -> None:
     groups = sampled_by(with_other_choices(folder), folder)
-    free = learner(folder, replay=False).take_groups(groups, 0)
-    replaying = learner(folder, replay=True).take_groups(groups, 0)
+    free = learner(folder, replay=False, **settings).take_groups(groups, 0)
+    replaying = learner(folder, replay=True, **settings).take_groups(groups, 0)
     assert free.rerouted == pytest.approx(replaying.rerouted, abs=free.routed // 10)
     assert free.rerouted > free.routed / 10
     assert free.difference_max > 1e-3
