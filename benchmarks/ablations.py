@@ -127,7 +127,7 @@ def plot(means: dict[str, Any], spread: dict[str, list[float]], path: Path) -> N
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.4))
+    figure, axes = plt.subplots(1, 2, figsize=(11, 5))
     width = 0.8 / len(means)
     for number, (name, table) in enumerate(means.items()):
         places = [position + (number - len(means) / 2 + 0.5) * width for position in range(5)]
@@ -141,9 +141,13 @@ def plot(means: dict[str, Any], spread: dict[str, list[float]], path: Path) -> N
         axis.grid(axis="y", alpha=0.25)
         axis.set_axisbelow(True)
     axes[0].set(title="sampled accuracy, held-out (line: the seeds)", ylim=(0, 1))
-    axes[1].set(title="tokens per correct answer", yscale="log")
-    axes[0].legend(frameon=False, fontsize=9)
-    figure.tight_layout()
+    axes[1].set(title="tokens per correct answer", yscale="log", ylim=(40, None))
+    ticks = [50, 100, 200, 400, 800]
+    axes[1].set_yticks(ticks, [str(tick) for tick in ticks])
+    axes[1].minorticks_off()
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="lower center", ncols=4, frameon=False, fontsize=9)
+    figure.tight_layout(rect=(0, 0.1, 1, 1))
     figure.savefig(path, dpi=110)
 
 
