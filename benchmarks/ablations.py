@@ -24,24 +24,26 @@ SFT_PROBLEMS, RL_PROBLEMS, HELDOUT_PROBLEMS = 12288, 6000, 240
 ITERATIONS, PROBLEMS, SAMPLES = 20, 16, 8
 # A second look, which most demonstrations take, fits at level 1 and never above.
 RECHECK_SHARE = 0.6
-CAP, ROOMY_CAP = 100, 220
-VARIANTS: dict[str, list[str]] = {
-    "plain": [],
-    "easy_to_hard": ["sampling.curriculum=easy_to_hard", "sampling.curriculum_iterations=12"],
-    "uniform_then_hard": [
-        "sampling.curriculum=uniform_then_hard",
-        "sampling.curriculum_iterations=10",
-    ],
-    "prioritized": ["sampling.prioritized=true"],
-    # The cap alone already makes answers short. What the length reward does shows where a second
-    # look fits everywhere.
-    "roomy": [f"rollout.max_response_tokens={ROOMY_CAP}"],
-    "roomy_length_reward": [
-        f"rollout.max_response_tokens={ROOMY_CAP}",
-        'rewards=[{"type": "accuracy"}, {"type": "length", "weight": 0.2, "start": 5}]',
-    ],
+# Its cap alone makes answers short. What the length reward does shows where a second look fits.
+CAPS = {"plain": 100, "roomy": 220}
+# What each variant is compared with, whose cap it has, and what it changes.
+VARIANTS: dict[str, tuple[str, list[str]]] = {
+    "plain": ("plain", []),
+    "easy_to_hard": (
+        "plain",
+        ["sampling.curriculum=easy_to_hard", "sampling.curriculum_iterations=12"],
+    ),
+    "uniform_then_hard": (
+        "plain",
+        ["sampling.curriculum=uniform_then_hard", "sampling.curriculum_iterations=10"],
+    ),
+    "prioritized": ("plain", ["sampling.prioritized=true"]),
+    "roomy": ("roomy", []),
+    "roomy_length_reward": (
+        "roomy",
+        ['rewards=[{"type": "accuracy"}, {"type": "length", "weight": 0.2, "start": 5}]'],
+    ),
 }
-BASES = ("plain", "roomy")
 
 
 def call(*command: str) -> None:
@@ -70,6 +72,7 @@ def prepare(folder: Path) -> None:
 
 
 def run(folder: Path, variant: str, seed: int) -> Path:
+    base, changes = VARIANTS[variant]
     run_dir = folder / variant / f"seed{seed}"
     problems = folder / "problems" / "rl"
     if not (run_dir / "evaluation" / "after.json").is_file():
@@ -81,9 +84,9 @@ def run(folder: Path, variant: str, seed: int) -> Path:
             f"iterations={ITERATIONS}",
             f"rollout.problems_per_iteration={PROBLEMS}",
             f"rollout.samples_per_problem={SAMPLES}",
-            *([] if variant.startswith("roomy") else [f"rollout.max_response_tokens={CAP}"]),
+            f"rollout.max_response_tokens={CAPS[base]}",
             *(f"seed={seed}", "checkpoint_every=1000", "trackers=[]"),
-            *VARIANTS[variant],
+            *changes,
         )
     return run_dir
 
@@ -164,7 +167,7 @@ def main() -> None:
         for name in VARIANTS:
             run_dir = run(options.folder, name, seed)
             after[name][str(seed)] = table = judged(run_dir, "after")
-            if name in BASES:
+            if name in CAPS:
                 before.setdefault(f"{name}_before", []).append(judged(run_dir, "before"))
             print(
                 f"seed {seed} {name:19} accuracy {table['all']['accuracy']:.3f}, "
@@ -173,11 +176,11 @@ def main() -> None:
             )
     means: dict[str, dict[str, dict[str, float]]] = {}
     for name, seeds in after.items():
-        if name in BASES:
+        if name in CAPS:
             means[f"{name}_before"] = averaged(before[f"{name}_before"])
         means[name] = averaged(list(seeds.values()))
     for name in VARIANTS:
-        other = "roomy" if name.startswith("roomy") else "plain"
+        other, _changes = VARIANTS[name]
         row, base = means[name]["all"], means[other]["all"]
         print(
             f"{name:19} accuracy {row['accuracy']:.3f} (×{row['accuracy'] / base['accuracy']:.2f} "
@@ -187,7 +190,7 @@ def main() -> None:
     result = {
         "iterations": ITERATIONS,
         "rollouts_per_iteration": PROBLEMS * SAMPLES,
-        "response_caps": {"plain": CAP, "roomy": ROOMY_CAP},
+        "response_caps": CAPS,
         "variants": VARIANTS,
         "means": means,
         "seeds": after,

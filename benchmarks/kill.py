@@ -169,7 +169,10 @@ def main() -> None:
 
 def compare(straight: Path, killed: Path) -> None:
     """Exits with what differs."""
-    for one, other in zip(metrics(straight), metrics(killed), strict=True):
+    expected, found = metrics(straight), metrics(killed)
+    if len(expected) != len(found):
+        sys.exit(f"{len(found)} iterations are logged, not {len(expected)}")
+    for one, other in zip(expected, found, strict=True):
         different = [name for name in one if one[name] != other.get(name)]
         if different:
             sys.exit(f"iteration {one['iteration']} differs in {', '.join(different)}")

@@ -52,7 +52,7 @@ class ImageSource:
     def open(self, *, pixels: bool = True) -> Image.Image:
         """Decode in the image's own mode. Raises `ProblemError` if it is missing or corrupt.
 
-        Without `pixels` only the header is read: for the size, at a hundredth of the price.
+        Without `pixels` only the header is read, which is enough for the size.
         """
         try:
             image = Image.open(io.BytesIO(self.read()))

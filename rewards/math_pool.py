@@ -34,11 +34,10 @@ class MathPool:
         self._pool = KillablePool(
             "the grader", workers, timeout_seconds, initialize, start_seconds=start_seconds
         )
-        self._timeout_seconds = timeout_seconds
 
     def submit(self, job: MathJob) -> MathTask:
         """Queue a job. Raises as `KillablePool.submit` does."""
-        return MathTask(self._pool.submit(solve, job, self._timeout_seconds))
+        return MathTask(self._pool.submit(solve, job, self._pool.timeout_seconds))
 
     def close(self) -> None:
         """Kill all workers; jobs under way or queued become INVALID."""

@@ -209,10 +209,6 @@ class Learner:
         """Broadcast the weights over vLLM's nccl or ipc backend instead (GPU only)."""
         self.weights.send(actors, self.config.rollout.engine, version, host, port)
 
-    def tensors_sent(self) -> int:
-        """In the last sync."""
-        return self.weights.tensors_sent
-
     def export(self, folder: Path, adapter: Path) -> None:
         """Write the policy in the published layout and, with LoRA, its adapters, from rank 0."""
         self.weights.export(self.config.checkpoint, folder, adapter)

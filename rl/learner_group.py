@@ -86,10 +86,6 @@ class LearnerGroup:
         actors = fleet.workers
         self._all(lambda rank: rank.send_weights.remote(actors, version, host, port))
 
-    def tensors_sent(self) -> int:
-        """In the last sync: all of them, or those that training can change."""
-        return self._all(lambda rank: rank.tensors_sent.remote())[0]
-
     def export(self, folder: Path, adapter: Path) -> None:
         """See `Learner.export`."""
         self._all(lambda rank: rank.export.remote(folder, adapter))

@@ -55,7 +55,7 @@ def train_iterations(run: Run, first: int) -> None:
     behaviour policy and regulariser reference at once, fixed while the minibatches step."""
     config, recorder = run.config, run.recorder
     with recorder.stage("sync"):
-        synced = sync_weights(run, version=first)
+        difference = sync_weights(run, version=first)
     if first == 0:
         evaluate_policy(run, 0, "before")
     for iteration in range(first, config.iterations):
@@ -77,9 +77,9 @@ def train_iterations(run: Run, first: int) -> None:
             "learning_rate": learning_rate(config, iteration),
         }
         metrics |= run.sampler.metrics()
-        metrics |= {**synced, "weight_version": iteration}
+        metrics |= {"sync_difference_max": difference, "weight_version": iteration}
         with recorder.stage("sync"):
-            synced = sync_weights(run, version=iteration + 1)
+            difference = sync_weights(run, version=iteration + 1)
         recorder.transcripts(iteration, groups, config.transcripts_per_iteration)
         done = iteration + 1
         if due(config.evaluation.every if config.evaluation else None, done, config.iterations):
@@ -95,12 +95,11 @@ def train_iterations(run: Run, first: int) -> None:
     evaluate_policy(run, config.iterations, "after")
 
 
-def sync_weights(run: Run, version: int) -> dict[str, float]:
+def sync_weights(run: Run, version: int) -> float:
     """Push the learner's weights to every engine and prove it: a few tokens sampled with the
-    new weights must have the learner's own log-probabilities. Raises SyncError when they do not.
+    new weights must have the learner's own log-probabilities. Returns the largest difference.
 
-    Returns metrics: the largest difference, and how many tensors were sent. The first sync of a
-    process sends all of them, later ones those that training can change.
+    Raises SyncError when they do not.
     """
     config = run.config
     if config.rollout.engine.weight_transfer == "shared_memory":
@@ -118,10 +117,7 @@ def sync_weights(run: Run, version: int) -> dict[str, float]:
     if stale:
         raise SyncError(f"sync {version}: engines still sample with weight version {min(stale)}")
     check_agreement(config, difference, f"sync {version}")
-    return {
-        "sync_difference_max": difference,
-        "sync_tensors": float(run.learner.tensors_sent()),
-    }
+    return difference
 
 
 def check_agreement(config: RLConfig, difference: float, when: str) -> None:

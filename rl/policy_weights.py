@@ -41,7 +41,6 @@ class PolicyWeights:
         self.address = address
         self.changing = changing_tensors(model)
         self.engines_hold_the_rest = False
-        self.tensors_sent = 0
         self._buckets: Iterator[dict[str, Any]] | None = None
         self._sender: WeightSender | None = None
 
@@ -56,10 +55,7 @@ class PolicyWeights:
     def published(self) -> Iterator[tuple[str, torch.Tensor]]:
         """The tensors of the next sync, in the order of `shapes`."""
         only = self.changing if self.engines_hold_the_rest else None
-        self.tensors_sent = 0
-        for name, tensor in published_tensors(merged_state(self.model, only)):
-            self.tensors_sent += 1
-            yield name, tensor
+        return published_tensors(merged_state(self.model, only))
 
     def next_bucket(self) -> dict[str, Any] | None:
         """Of this sync, for `Fleet.sync_weights`; None after the last one."""

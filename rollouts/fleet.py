@@ -93,9 +93,10 @@ def _answers(address: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """Requests the workers have, dealt out in turn; one reference per worker to its results."""
+    """`requests` that the workers have, dealt out in turn; one reference per worker to its
+    results."""
 
-    requests: Sequence[RolloutRequest]
+    requests: int
     references: Sequence[Any]
     failures: Sequence[RolloutFailure]
 
@@ -183,11 +184,11 @@ class Fleet:
         references = [
             worker.sample.remote(own, settings) for worker, own in zip(workers, dealt, strict=True)
         ]
-        return Sampling(requests, references, failures)
+        return Sampling(len(requests), references, failures)
 
     def collect(self, sampling: Sampling) -> tuple[list[Rollout], list[RolloutFailure]]:
         """Wait for what was submitted; the results of `generate`."""
-        count = len(sampling.requests)
+        count = sampling.requests
         batches = self._gather(f"sampling {count} problems", sampling.references)
         # Every request has one list of results; undo the dealing.
         results = [batches[i % len(batches)][i // len(batches)] for i in range(count)]

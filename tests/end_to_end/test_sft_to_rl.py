@@ -223,7 +223,7 @@ def test_partial_rollouts_go_on_under_the_next_weights(workshop, records):
     assert len(waiting) == metrics[-1]["waiting_groups"]
 
 
-def test_adapters_train_and_only_what_they_change_is_sent_again(workshop, records):
+def test_adapters_train_and_reach_the_engines_and_the_export(workshop, records):
     workshop.run(
         "kvl-rl",
         "train",
@@ -234,15 +234,13 @@ def test_adapters_train_and_only_what_they_change_is_sent_again(workshop, record
         "learner.optimizer.learning_rate=1e-3",
     )
     run_dir = workshop.folder / "lora"
-    first, second = records(run_dir / "metrics.jsonl")
-    for record in (first, second):
+    for record in records(run_dir / "metrics.jsonl"):
         assert 0 < record["sync_difference_max"] <= 2e-3
         assert record["mismatch_max"] <= 2e-3
     source = {name: tensor for name, tensor, _ in iterate_tensors(workshop.folder / "sft/final")}
     final = {name: tensor for name, tensor, _ in iterate_tensors(run_dir / "final")}
     moved = {name for name in source if not source[name].equal(final[name])}
-    assert first["sync_tensors"] == len(source)
-    assert 0 < len(moved) <= second["sync_tensors"] < len(source)
+    assert 0 < len(moved) < len(source)
 
     plain = load_model(workshop.folder / "sft/final")
     adapted = PeftModel.from_pretrained(plain, str(run_dir / "adapter"))
