@@ -84,7 +84,22 @@ def save_config(config: BaseModel, path: str | Path) -> None:
 def dump_config(config: BaseModel) -> str:
     """The whole resolved tree as YAML, in the order of the schema."""
     tree = config.model_dump(mode="json")
-    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, default_flow_style=False)
+    return yaml.dump(
+        tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False
+    )
+
+
+class _Dumper(yaml.SafeDumper):
+    """PyYAML writes Unicode's own line breaks as they are and reads them back as spaces or line
+    ends; between double quotes it escapes them."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = '"' if any(line_break in text for line_break in "\x85\u2028\u2029") else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
 
 
 def find_config(path: str | Path) -> Path:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from kvl.configs.common import OptimizerConfig, ProblemSource, WeightedSource
 from kvl.configs.errors import ConfigError
@@ -244,6 +244,7 @@ def test_saved_config_loads_back_equal(tmp_path):
     assert os.listdir(path.parent) == ["config.yaml"]
 
 
+@example(learning_rate=1.0, momentum=0.0, seed=0, limit=None, prefix="a\x85b\u2028")
 @given(
     learning_rate=st.floats(min_value=1e-12, max_value=1e3),
     momentum=st.floats(min_value=0, max_value=1, exclude_max=True),

@@ -338,7 +338,7 @@ GOLDS = [
 def test_no_content_makes_the_grader_raise_or_fail(policy):
     with Grader(workers=1, timeout_seconds=30, policy=policy) as grader:
 
-        @settings(max_examples=150, deadline=None)
+        @settings(max_examples=150)
         @given(
             tail=st.lists(st.sampled_from(FRAGMENTS), max_size=14).map("".join),
             gold=st.sampled_from(GOLDS),

@@ -120,7 +120,7 @@ def rendered_numbers(value):
     ]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(value=INTEGERS)
 def test_every_rendering_of_a_number_is_that_number(grade, value):
     for answer in rendered_numbers(value):
@@ -128,7 +128,7 @@ def test_every_rendering_of_a_number_is_that_number(grade, value):
     assert grade("number", str(value), f"Answer: {value + 1}").outcome is Outcome.INCORRECT
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(top=st.integers(-99, 99), bottom=st.integers(2, 99), scale=st.integers(2, 9))
 def test_fractions_agree_with_their_multiples_and_decimals(grade, top, bottom, scale):
     gold = f"\\frac{{{top}}}{{{bottom}}}"
@@ -142,7 +142,7 @@ def test_fractions_agree_with_their_multiples_and_decimals(grade, top, bottom, s
     assert grade("expression", gold, f"\\boxed{{{wrong}}}").outcome is Outcome.INCORRECT
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     low=st.integers(-50, 49),
     width=st.integers(1, 50),
@@ -160,7 +160,7 @@ def test_intervals_agree_with_themselves_and_not_with_other_edges(grade, low, wi
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     count=st.integers(2, 10),
     chosen=st.integers(0, 9),

@@ -31,7 +31,7 @@ def test_every_tensor_arrives_unchanged(tmp_path: Path) -> None:
         assert torch.equal(got, expected), name
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     sizes=st.lists(st.integers(0, 300), min_size=1, max_size=12),
     bucket_bytes=st.integers(1, 2000),
