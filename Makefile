@@ -8,8 +8,8 @@ TORCH_INDEX ?=
 HERE := $(shell echo "$(CURDIR)" | cksum | cut -d' ' -f1)
 READY := .venv/.ready-$(VARIANT)-$(HERE)
 BIN := .venv/bin
-CODE := rl sft rewards rollouts configs kimi_vl_model problems tests benchmarks requirements \
-	examples
+CODE := rl sft evaluation reports run_files rewards rollouts configs kimi_vl_model problems tests \
+	benchmarks requirements examples
 
 unexport PYTHONDONTWRITEBYTECODE
 unexport PYTHONPATH

@@ -6,8 +6,8 @@
   answer type, and for the half of the problems (by a hash of the problem's id) that nobody looked
   at while the rules were written. Beside math-verify's default on the same rows.
 * `pairs`: gold and prediction of graders' own test tables; every disagreement is explained.
-* `hostile`: kvl.rewards.hostile under both policies: verdicts, the slowest one, memory, and whether
-  injected code ran.
+* `hostile`: the corpus of kvl.rewards.testing under both policies: verdicts, the slowest one,
+  memory, and whether injected code ran.
 
 Writes benchmarks/results/grading.json.
 """
@@ -27,7 +27,7 @@ from typing import Any
 
 from kvl.problems.types import AnswerType
 from kvl.rewards.grader import Grader
-from kvl.rewards.hostile import hostile_answers
+from kvl.rewards.testing.hostile_corpus import hostile_answers
 from kvl.rewards.types import GradeRequest, Outcome, Policy
 
 RESULTS = Path(__file__).parent / "results" / "grading.json"

@@ -28,8 +28,8 @@ from typing import Any
 
 import psutil
 from kvl.problems.types import AnswerType
-from kvl.rewards.commitments import boxes
 from kvl.rewards.grader import Grader
+from kvl.rewards.grading.reading.commitments import boxes
 from kvl.rewards.types import GradeRequest, Outcome, Policy
 
 RESULTS = Path(__file__).parent / "results" / "grading_throughput.json"

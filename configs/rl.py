@@ -168,7 +168,7 @@ def _objective_model(name: str) -> type[BaseModel]:
     if name in objectives.BUILTIN:
         return objectives.BUILTIN[name]
     # Not at the top: it imports torch, which a config of a built-in objective does not need.
-    from ..rl.objectives import find
+    from ..rl.learner.objectives import find
 
     return find(name)[1]
 

@@ -68,7 +68,7 @@ fi
 
 # pyright resolves kvl.* through these links: it cannot follow an editable install's import hook.
 mkdir -p .venv/kvl-paths/kvl
-for folder in rl sft rewards rollouts configs kimi_vl_model problems; do
+for folder in rl sft evaluation reports run_files rewards rollouts configs kimi_vl_model problems; do
     ln -sfn "../../../$folder" ".venv/kvl-paths/kvl/$folder"
 done
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .extraction import NoAnswer, answer_region
+from .grading.reading.extraction import NoAnswer, answer_region
 
 
 def has_format(response: str) -> bool:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from .commitments import Commitment
-from .extraction import NoAnswer
-from .judge import judge
+from .grading.judge import judge
+from .grading.math_pool import MathJob, MathPool, MathTask
+from .grading.reading.commitments import Commitment
+from .grading.reading.extraction import NoAnswer
 from .killable_pool import START_SECONDS
-from .math_pool import MathJob, MathPool, MathTask
 from .types import GradeRequest, Outcome, Policy, Verdict
 
 

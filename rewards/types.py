@@ -47,7 +47,7 @@ class GradeRequest:
     def of_row(cls, row: Mapping[str, Any]) -> Self:
         """From a row of graded responses: response, gold, answer_type, options and precision.
 
-        Its fields are taken as they are; `kvl.rl.grade.row_of` reads what users write.
+        Its fields are taken as they are; `kvl.evaluation.grade_file.row_of` reads what users write.
         """
         kind, options = AnswerType(row["answer_type"]), tuple(row["options"])
         return cls(row["response"], row["gold"], kind, options, row["precision"])

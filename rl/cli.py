@@ -38,7 +38,7 @@ def train(
     if dry_run:
         print(dump_config(loaded), end="")
         return
-    from .train import train as run
+    from .loop.run import train as run
 
     run(loaded)
 
@@ -80,8 +80,8 @@ def evaluate(
     rollout, reward = _engine_settings(config, max_response_tokens)
 
     from ..configs.common import ProblemSource
+    from ..evaluation.evaluate import evaluate_checkpoint
     from ..rewards.types import Policy
-    from .evaluate import evaluate_checkpoint
 
     evaluate_checkpoint(
         checkpoint,
@@ -99,7 +99,7 @@ def evaluate(
 @app.command
 def report(run: Annotated[Path, arg(metavar="RUN", help="the folder of a run")], /) -> None:
     """Write report.html into a run's folder: curves, accuracies and rollouts with their images."""
-    from .report import write_report
+    from ..reports.report import write_report
 
     print(write_report(run))
 
@@ -121,8 +121,8 @@ def grade(
         raise ConfigError(f"--workers {workers}: must be at least 1")
     if timeout <= 0:
         raise ConfigError(f"--timeout {timeout}: must be more than 0")
+    from ..evaluation.grade_file import grade_file
     from ..rewards.types import Policy
-    from .grade import grade_file
 
     grade_file(source, out, Policy(policy), workers, timeout)
 
@@ -130,7 +130,7 @@ def grade(
 @app.command
 def rewards() -> None:
     """List the rewards a config can use, with their settings: built in and installed."""
-    from .grade import list_rewards
+    from ..evaluation.grade_file import list_rewards
 
     list_rewards()
 
@@ -154,7 +154,7 @@ def rate(
     if not 0 < temperature <= 2:
         raise ConfigError(f"--temperature {temperature}: must be above 0 and at most 2")
     rollout, reward = _engine_settings(config, None)
-    from .rate import rate_file
+    from ..evaluation.rate import rate_file
 
     rate_file(
         checkpoint,
@@ -185,7 +185,7 @@ def curate(
     if tries < 1:
         raise ConfigError(f"--tries {tries}: must be at least 1")
     rollout, reward = _engine_settings(config, None)
-    from .curate import curate_file
+    from ..evaluation.curate import curate_file
 
     curate_file(source, out, checkpoint=checkpoint, tries=tries, rollout=rollout, reward=reward)
 

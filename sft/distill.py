@@ -21,15 +21,15 @@ from ..configs.common import ProblemSource
 from ..configs.errors import ConfigError
 from ..configs.rl import RewardConfig
 from ..configs.rollout import RolloutConfig
+from ..evaluation.evaluate import grade_rollouts
+from ..evaluation.rate import in_chunks
 from ..problems.jsonl import records_of
 from ..problems.loading import load_problems
 from ..problems.types import Problem
 from ..rewards.grader import Grader
-from ..rl.checkpoints import check_weights
-from ..rl.evaluate import grade_rollouts
-from ..rl.rate import in_chunks
 from ..rollouts.fleet import Fleet
 from ..rollouts.types import RolloutFailure, SamplingSettings
+from ..run_files.checkpoints import check_weights
 from .distill_samples import SamplesFile, Source, weights_digest
 from .distill_selection import Response, demonstration, diverse, pass_rate, shortest
 from .preference import preference_rows

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from ..configs.errors import KVLError
+from ..evaluation.evaluate import Answered
 from ..problems.types import Problem
 from ..rewards.types import Outcome
-from ..rl.evaluate import Answered
 from ..rollouts.types import StopReason
 from .distill_selection import Response
 

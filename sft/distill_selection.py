@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 from ..problems.prompt import THINK_CLOSE, THINK_OPEN, target_text
 from ..problems.types import Problem
-from ..rewards.extraction import END_OF_TURN
 from ..rewards.format import has_format
+from ..rewards.grading.reading.extraction import END_OF_TURN
 from ..rewards.types import Outcome
 from ..rollouts.types import StopReason
 

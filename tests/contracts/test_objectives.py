@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 import torch
 from kvl.configs.objectives import BUILTIN
-from kvl.rl.objectives import OBJECTIVES, Objective, ObjectiveInputs, find
+from kvl.rl.learner.objectives import OBJECTIVES, Objective, ObjectiveInputs, find
 from pydantic import BaseModel
 
 NAMES = [*OBJECTIVES, *filter(None, [os.environ.get("KVL_OBJECTIVE")])]

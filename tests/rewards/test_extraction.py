@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from kvl.rewards.extraction import NoAnswer, extract_answer
+from kvl.rewards.grading.reading.extraction import NoAnswer, extract_answer
 
 
 def response(tail: str, thinking: str = "some thoughts") -> str:

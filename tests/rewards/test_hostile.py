@@ -3,7 +3,7 @@
 import pytest
 from kvl.problems.types import AnswerType
 from kvl.rewards.grader import Grader
-from kvl.rewards.hostile import hostile_answers
+from kvl.rewards.testing.hostile_corpus import hostile_answers
 from kvl.rewards.types import GradeRequest, Outcome, Policy
 
 EVERY = 7

@@ -9,8 +9,8 @@ import psutil
 import pytest
 from kvl.problems.types import AnswerType
 from kvl.rewards.grader import Grader
+from kvl.rewards.grading.math_pool import MathJob, MathPool
 from kvl.rewards.killable_pool import WorkersNotStarted
-from kvl.rewards.math_pool import MathJob, MathPool
 from kvl.rewards.types import GradeRequest, Outcome
 
 EQUAL = MathJob(r"2\sqrt{3}", r"\sqrt{12}")
@@ -157,7 +157,7 @@ def test_closing_leaves_no_worker_even_under_work():
 
 UNGUARDED = """
 from kvl.rewards.killable_pool import WorkersNotStarted
-from kvl.rewards.math_pool import MathJob, MathPool
+from kvl.rewards.grading.math_pool import MathJob, MathPool
 try:
     pool = MathPool(workers=2, timeout_seconds=30, start_seconds={seconds})
     pool.submit(MathJob("1", "2")).result()
@@ -197,7 +197,7 @@ def test_a_worker_that_never_started_is_an_error():
 
 
 PARENT = """
-from kvl.rewards.math_pool import MathJob, MathPool
+from kvl.rewards.grading.math_pool import MathJob, MathPool
 if __name__ == "__main__":
     pool = MathPool(workers=2, timeout_seconds=3)
     pool.submit(MathJob("1", "2")).result()

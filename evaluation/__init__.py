@@ -1,0 +1,1 @@
+"""Sampling and grading any set of problems: eval, grade, rate, curate."""

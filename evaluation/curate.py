@@ -1,0 +1,285 @@
+"""`kvl-rl curate`: which problems are worth training on, after Kimi k1.5 §2.1.
+
+Whether a problem can be guessed without thinking is found out by leaving no room to think: the
+prompt ids end with an empty thinking section of the assistant's turn (`EMPTY_THINKING`, given to
+the rollout worker as `SamplingSettings.response_prefix`), so that the first token sampled is
+already part of the answer. A handful of tokens is allowed. Asking for an immediate answer in the
+question is not enough for a model that was trained to think always.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from ..configs.common import ProblemSource
+from ..configs.errors import ConfigError
+from ..configs.rl import RewardConfig
+from ..configs.rollout import RolloutConfig
+from ..problems.jsonl import records_of
+from ..problems.loading import load_problems
+from ..problems.prompt import THINK_CLOSE, THINK_OPEN
+from ..problems.types import AnswerType, Problem
+from ..rewards.grader import Grader
+from ..rewards.grading.judge import resolved_type
+from ..rewards.types import GradeRequest, Outcome
+from ..rollouts.fleet import Fleet
+from ..rollouts.types import Rollout, SamplingSettings, StopReason
+from ..run_files.checkpoints import check_weights
+from .grade_file import encoded
+from .rate import begin_or_resume, in_chunks, write_report
+
+# The blank line keeps the two markers apart, so that they are the tokens of a filled section.
+EMPTY_THINKING = f"{THINK_OPEN}\n\n{THINK_CLOSE}"
+GUESS_TOKENS = 64
+GUESS_TEMPERATURE = 1.0
+
+# In the order in which they are looked for: a problem goes for the first that applies.
+REASONS = {
+    "unusable": "cannot be read, or its image cannot be decoded",
+    "proof": "asks for a proof, which no rule can verify",
+    "true_false": "true or false, yes or no: half of all guesses are right",
+    "unparseable_answer": "the grader does not find the gold answer equal to itself",
+    "duplicate": "same question, options, images and answer as one before it",
+    "always_right": "its pass rate is 1: nothing to learn",
+    "not_sampled": "could not be sampled when guessing",
+    "guessed": "right without thinking in one of the tries",
+}
+
+_POLAR_OPTIONS = frozenset({"true", "false", "yes", "no", "对", "错", "正确", "错误", "是", "否"})
+# As an order at the start of a sentence, not "the theorem used to prove that".
+_PROOF = re.compile(
+    r"(?:^|[.!?;:,，。；：！？\n]|\b(?:and|then|please|hence))\s*"
+    r"(?:(?:dis)?prove\b|show that\b|[试请求]?证明|求证)",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A problem that was left out: `reason` is a key of REASONS, `detail` says more."""
+
+    id: str
+    reason: str
+    detail: str = ""
+
+
+def curate_file(
+    source: Path,
+    out: Path,
+    *,
+    checkpoint: Path | None,
+    tries: int,
+    rollout: RolloutConfig,
+    reward: RewardConfig,
+) -> None:
+    """Write the problems of `source` worth training on to `out`, with all their columns, and to
+    `OUT.json` what went and why. Problems are guessed at only with a `checkpoint`.
+
+    `out` appears only when it is complete. Until then `OUT.guesses.jsonl` holds what is known of
+    the problems guessed at, and the same command again guesses at the others.
+
+    Raises ConfigError if nothing is left or the guesses are of another command, KVLError for
+    problems or a checkpoint that cannot be used.
+    """
+    console = Console()
+    if out.suffix != ".jsonl" or (out.exists() and out.samefile(source)):
+        raise ConfigError(f"--out {out}: must be a .jsonl file other than the input")
+    if checkpoint is not None:
+        check_weights(checkpoint)
+    problems, skipped = load_problems(ProblemSource(path=source))
+    dropped = [Dropped(one.id, "unusable", one.reason) for one in skipped]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    guesses = out.with_suffix(".guesses.jsonl")
+    with Grader(reward.grader_workers, reward.grader_timeout_seconds) as grader:
+        kept, by_rule = drop_by_rule(problems, grader)
+        dropped += by_rule
+        if checkpoint is not None and kept:
+            settings = SamplingSettings(
+                tries,
+                GUESS_TEMPERATURE,
+                min(GUESS_TOKENS, rollout.max_response_tokens),
+                seed=0,
+                response_prefix=EMPTY_THINKING,
+            )
+            command = {
+                "checkpoint": str(checkpoint.absolute()),
+                "problems": str(source.absolute()),
+                "tries": tries,
+                "max_response_tokens": settings.max_response_tokens,
+            }
+            right = begin_or_resume(guesses, guesses.with_suffix(".json"), command, "right")
+            kept, guessed = _drop_guessed(
+                kept, right, guesses, checkpoint, grader, settings, rollout
+            )
+            dropped += guessed
+    counts = Counter(one.reason for one in dropped)
+    report = {
+        "problems": str(source.absolute()),
+        "checkpoint": None if checkpoint is None else str(checkpoint.absolute()),
+        "tries": 0 if checkpoint is None else tries,
+        "read": len(problems) + len(skipped),
+        "kept": len(kept),
+        "dropped": {reason: counts[reason] for reason in REASONS if counts[reason]},
+        "reasons": {reason: REASONS[reason] for reason in REASONS if counts[reason]},
+        "rows": [{"id": d.id, "reason": d.reason, "detail": d.detail} for d in dropped],
+    }
+    write_report(out.with_suffix(".json"), report)
+    console.print(_table(counts, len(kept), guessed_at=checkpoint is not None))
+    if not kept:
+        raise ConfigError(f"{source}: no problem is left; {out.with_suffix('.json')} says why")
+    partial = out.with_name(f".{out.name}.partial")
+    partial.write_bytes(b"".join(map(encoded, records_of(kept, source, out))))
+    partial.replace(out)
+    for path in (guesses, guesses.with_suffix(".json")):
+        path.unlink(missing_ok=True)
+    console.print(f"{out}\n{out.with_suffix('.json')}", soft_wrap=True, markup=False)
+
+
+def drop_by_rule(
+    problems: Sequence[Problem], grader: Grader
+) -> tuple[list[Problem], list[Dropped]]:
+    """(kept, dropped) by everything that needs no model."""
+    mismatches = unparseable(problems, grader)
+    seen: dict[str, str] = {}
+    kept: list[Problem] = []
+    dropped: list[Dropped] = []
+    for problem in problems:
+        if asks_for_proof(problem):
+            dropped.append(Dropped(problem.id, "proof"))
+        elif is_true_false(problem):
+            dropped.append(Dropped(problem.id, "true_false"))
+        elif problem.id in mismatches:
+            dropped.append(Dropped(problem.id, "unparseable_answer", mismatches[problem.id]))
+        elif (first := seen.setdefault(content(problem), problem.id)) != problem.id:
+            dropped.append(Dropped(problem.id, "duplicate", f"of {first}"))
+        elif problem.pass_rate == 1:
+            dropped.append(Dropped(problem.id, "always_right"))
+        else:
+            kept.append(problem)
+    return kept, dropped
+
+
+def asks_for_proof(problem: Problem) -> bool:
+    """A question that orders a proof and is open, so that the proof would be its answer."""
+    gradable = (AnswerType.CHOICE, AnswerType.MULTI_SELECT, AnswerType.NUMBER, AnswerType.LIST)
+    return problem.answer_type not in gradable and bool(_PROOF.search(problem.question))
+
+
+def is_true_false(problem: Problem) -> bool:
+    """By its type, by a gold answer such as "yes", or by options that are only true and false."""
+    if problem.options:
+        return {option.strip(" .。").casefold() for option in problem.options} <= _POLAR_OPTIONS
+    return resolved_type(_request(problem, "")) is AnswerType.BOOL
+
+
+def unparseable(problems: Sequence[Problem], grader: Grader) -> dict[str, str]:
+    """By id what the grader says of the gold answer as a response, where it is not "correct".
+
+    Introduced or boxed: a gold answer that passes in one of the two forms can be earned.
+    """
+    rejected = {problem.id: "" for problem in problems}
+    for form in ("Answer: {}", r"\boxed{{{}}}"):
+        left = [problem for problem in problems if problem.id in rejected]
+        verdicts = grader.grade([_request(one, form.format(one.answer)) for one in left])
+        for problem, verdict in zip(left, verdicts, strict=True):
+            if verdict.outcome is Outcome.CORRECT:
+                del rejected[problem.id]
+            else:
+                why = f": {verdict.reason}" if verdict.reason else ""
+                rejected[problem.id] = f"{problem.answer[:80]!r} is {verdict.outcome.value}{why}"
+    return rejected
+
+
+def content(problem: Problem) -> str:
+    """Equal for problems with the same question, options, answer and image bytes, in any file."""
+    digest = hashlib.sha256()
+    texts = (problem.question.strip(), *problem.options, problem.answer.strip())
+    images = (image.read() for image in problem.images)
+    for part in (*(text.encode("utf-8", "surrogatepass") for text in texts), *images):
+        # Lengths in between, so that no two lists of parts read the same.
+        digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.hexdigest()
+
+
+def _drop_guessed(
+    problems: Sequence[Problem],
+    right: dict[str, float | None],
+    guesses: Path,
+    checkpoint: Path,
+    grader: Grader,
+    settings: SamplingSettings,
+    rollout: RolloutConfig,
+) -> tuple[list[Problem], list[Dropped]]:
+    """(kept, dropped) after guesses at each problem.
+
+    `right` says by id how many were right at the problems that `guesses` already holds; the others
+    are added to both, chunk by chunk.
+    """
+    todo = [problem for problem in problems if problem.id not in right]
+    if len(todo) < len(problems):
+        done = len(problems) - len(todo)
+        Console().print(f"{done} of {len(problems)} problems are guessed at already")
+    failed: dict[str, str] = {}
+    if todo:
+        with Fleet(checkpoint, rollout) as fleet, guesses.open("ab") as written:
+            for chunk in in_chunks(fleet, todo, settings, rollout, "guessing"):
+                failed |= {failure.problem_id: failure.reason for failure in chunk.failures}
+                by_id = {one.id: one for one in chunk.problems if one.id not in failed}
+                counts = right_guesses(chunk.rollouts, by_id.__getitem__, grader)
+                for name in by_id:
+                    right[name] = counts[name]
+                    written.write(encoded({"id": name, "right": counts[name]}))
+                written.flush()
+                os.fsync(written.fileno())
+    dropped = [
+        Dropped(one.id, "not_sampled", failed[one.id])
+        if one.id in failed
+        else Dropped(one.id, "guessed", f"{right[one.id]} of {settings.samples} tries")
+        for one in problems
+        if one.id in failed or right[one.id]
+    ]
+    gone = {one.id for one in dropped}
+    return [one for one in problems if one.id not in gone], dropped
+
+
+def right_guesses(
+    guesses: Sequence[Rollout], problem_of: Callable[[str], Problem], grader: Grader
+) -> Counter[str]:
+    """By id how many guesses are right, in the eyes of the grader that rewards training.
+
+    One that opens a thinking section after all is no guess and is not right.
+    """
+    ended = [guess for guess in guesses if guess.stop_reason is StopReason.STOP]
+    verdicts = grader.grade([_request(problem_of(guess.problem_id), guess.text) for guess in ended])
+    return Counter(
+        guess.problem_id
+        for guess, verdict in zip(ended, verdicts, strict=True)
+        if verdict.outcome is Outcome.CORRECT
+    )
+
+
+def _request(problem: Problem, answer: str) -> GradeRequest:
+    """`answer` as what follows some thinking: the strict grader accepts no empty section."""
+    response = f"{THINK_OPEN}-{THINK_CLOSE}{answer}"
+    return GradeRequest(response, problem.answer, problem.answer_type, problem.options)
+
+
+def _table(counts: Counter[str], kept: int, *, guessed_at: bool) -> Table:
+    note = None if guessed_at else "nothing was guessed at: that needs --checkpoint"
+    table = Table("dropped", "problems", "why", caption=note)
+    table.columns[1].justify = "right"
+    for reason, why in REASONS.items():
+        if counts[reason]:
+            table.add_row(reason, str(counts[reason]), why)
+    table.add_section()
+    table.add_row("kept", str(kept), "")
+    return table

@@ -1,0 +1,137 @@
+"""Values and expressions: string, then number, then (only if both fail to decide) math-verify."""
+
+from __future__ import annotations
+
+import re
+
+from .complexity import refusal
+from .math_pool import MathJob
+from .reading.extraction import NoAnswer
+from .reading.hedges import is_value, says_more, without_assignment
+from .reading.normalization import comparable
+from .reading.number import parse_number
+from .reading.units import split_unit, units_agree
+
+# What math-verify may be given: no quotes, no dunder names, no unknown commands. latex2sympy does
+# not evaluate strings, so this is a second fence, not the only one.
+_MATHEMATICS = re.compile(r"[0-9A-Za-z\\{}()\[\]+\-*/^_=<>,.;:!|%& ]*")
+_KNOWN_COMMANDS = frozenset(
+    re.findall(
+        r"\w+",
+        """
+        frac sqrt pi e ln log exp sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh
+        infty cup cap setminus emptyset varnothing in le ge lt gt ne neq times cdot div pm mp circ
+        binom alpha beta gamma delta epsilon theta lambda mu nu rho sigma tau phi varphi omega
+        Delta Omega mathbb lfloor rfloor lceil rceil begin end
+        """,
+    )
+)
+_INTERVAL = re.compile(r"[(\[][^()\[\]]+,[^()\[\]]+[)\]]")
+_BETWEEN = re.compile(r"^([^<>=]+?)(<|\\le)\s?[A-Za-z]\s?(<|\\le)(?![A-Za-z])\s?([^<>=]+)$")
+_ONE_SIDED = re.compile(r"^[A-Za-z]\s?(<|>|\\le|\\ge)(?![A-Za-z])\s?([^<>=,]+)$")
+_LETTER = re.compile(r"[A-Za-z]")
+_COMMAND = re.compile(r"\\([A-Za-z]+)")
+
+
+def compare(
+    gold: str, prediction: str, lenient: bool = False, precision: int | None = None
+) -> bool | MathJob:
+    """Whether the prediction equals the gold answer, or the job that would tell.
+
+    `lenient` (policy eval) lets a percent sign be left out or added, takes one left-hand side off,
+    and reads a ratio as a fraction; `precision` is the number of decimals that are compared.
+    Raises `NoAnswer` if the prediction is too complex to be evaluated.
+    """
+    if comparable(prediction) == comparable(gold):
+        return True
+    # "1.5m" is metres where the other side has no letter that could be the variable m.
+    glued_gold = not _LETTER.search(_COMMAND.sub("", prediction))
+    glued_prediction = lenient and not _LETTER.search(_COMMAND.sub("", gold))
+    gold, gold_unit = split_unit(gold, glued_gold)
+    prediction, prediction_unit = split_unit(prediction, glued_prediction)
+    if not units_agree(gold_unit, prediction_unit):
+        return False
+    if lenient:
+        prediction = _exact_or_rounded(prediction, gold)
+        if _INTERVAL.fullmatch(gold):
+            prediction = _ONE_SIDED.sub(_ray, _BETWEEN.sub(_interval, prediction))
+    prediction = without_assignment(prediction, gold, lenient)
+    if ":" in gold and "=" not in gold:
+        if lenient and gold.count(":") == 1 and ":" not in prediction:
+            return _compare_values(_fraction(gold.split(":")), prediction, lenient, precision)
+        return _compare_ratios(gold, prediction)
+    if lenient and prediction.count(":") == 1:
+        prediction = _fraction(prediction.split(":"))
+    return _compare_values(gold, prediction, lenient, precision)
+
+
+def _compare_values(
+    gold: str, prediction: str, lenient: bool = False, precision: int | None = None
+) -> bool | MathJob:
+    if comparable(prediction) == comparable(gold):
+        return True
+    gold_number, number = parse_number(gold, lenient), parse_number(prediction, lenient)
+    if gold_number and number:
+        return gold_number.accepts(number, precision, lenient)
+    reason = refusal(prediction)
+    if reason and reason != refusal(gold):
+        raise NoAnswer(reason)
+    if not is_value(gold) or says_more(prediction, gold) or not _is_mathematics(prediction, gold):
+        return False
+    if gold_number and gold_number.is_rounded:
+        return MathJob(gold, prediction, float(gold_number.tolerance))
+    if precision is None:
+        return MathJob(gold, prediction, relations_as_sets=lenient)
+    return MathJob(gold, prediction, precision=precision, relations_as_sets=lenient)
+
+
+def _interval(match: re.Match[str]) -> str:
+    """`1<x\\le2` as the interval (1,2]."""
+    low, first, second, high = match.groups()
+    return f"{'(' if first == '<' else '['}{low},{high}{')' if second == '<' else ']'}"
+
+
+def _ray(match: re.Match[str]) -> str:
+    """`x\\ge1` as the interval [1,\\infty)."""
+    relation, bound = match.groups()
+    if relation in ("<", r"\le"):
+        return rf"(-\infty,{bound}{')' if relation == '<' else ']'}"
+    return rf"{'(' if relation == '>' else '['}{bound},\infty)"
+
+
+def _exact_or_rounded(prediction: str, gold: str) -> str:
+    """`x=1/3\\approx0.33` states one value twice: exactly, and as a decimal."""
+    exact, approximately, rounded = prediction.partition(r"\approx")
+    if not approximately or r"\approx" in gold or not re.search(r"\d", exact):
+        return prediction
+    number = parse_number(gold)
+    return rounded if number and number.is_rounded else exact
+
+
+def _compare_ratios(gold: str, prediction: str) -> bool | MathJob:
+    gold_parts, parts = gold.split(":"), prediction.split(":")
+    if len(parts) != len(gold_parts):
+        return False
+    pairs = [
+        (parse_number(one), parse_number(other))
+        for one, other in zip(gold_parts, parts, strict=True)
+    ]
+    scales = {
+        number.value / gold_number.value if gold_number and number and gold_number.value else None
+        for gold_number, number in pairs
+    }
+    if len(scales) == 1 and not scales & {None, 0}:
+        return True
+    return len(parts) == 2 and _compare_values(_fraction(gold_parts), _fraction(parts))
+
+
+def _fraction(parts: list[str]) -> str:
+    top, bottom = (part.strip() for part in parts)
+    return rf"\frac{{{top}}}{{{bottom}}}"
+
+
+def _is_mathematics(prediction: str, gold: str) -> bool:
+    if not _MATHEMATICS.fullmatch(prediction) or "__" in prediction:
+        return False
+    commands = set(_COMMAND.findall(prediction))
+    return commands <= _KNOWN_COMMANDS | set(_COMMAND.findall(gold))

@@ -1,0 +1,144 @@
+"""What runs in the processes of `MathPool`. The parent imports it too, but without math-verify."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import resource
+import signal
+import time
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from math import ceil
+from typing import Any
+
+from ..types import Outcome
+from .numeric import equal_by_value
+
+MEMORY_BYTES = 4 * 2**30
+# The parent kills a late worker; this only ends a worker whose parent died while it was busy.
+_ORPHAN_GRACE_SECONDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class MathJob:
+    r"""Is `prediction` equal to `gold`? Both are normalised LaTeX without delimiters.
+
+    Example: `MathJob(r"2\sqrt{3}", r"\sqrt{12}")`. With `tolerance`, the prediction must be a
+    number closer than that to the gold; `precision` is the number of decimals that irrational
+    parts are compared to. With `relations_as_sets`, 1<x<2 equals the gold interval (1,2).
+    """
+
+    gold: str
+    prediction: str
+    tolerance: float | None = None
+    precision: int = 6
+    relations_as_sets: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MathResult:
+    """CORRECT, INCORRECT, TIMEOUT (killed) or INVALID (an error or a dead worker)."""
+
+    outcome: Outcome
+    reason: str = ""
+    milliseconds: float = 0.0
+
+
+class GoldError(Exception):
+    """The gold answer cannot be parsed, so nothing can be said about the prediction."""
+
+
+def initialize() -> None:
+    """Prepare a worker process, before it takes its first job."""
+    # The parent decides when workers end: not Ctrl-C, and at once, without pebble's clean-up.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    logging.disable(logging.CRITICAL)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.dup2(2, 1)  # stray prints of the parsers go to stderr
+    _equal(MathJob("1", r"\frac{2}{2}"))  # the first parse builds the grammar; not on a job's clock
+    # What is loaded by now (sympy, the grammar) stays for good: traversing it again and again took
+    # a quarter of a job's time.
+    gc.collect()
+    gc.freeze()
+
+
+def solve(job: MathJob, timeout_seconds: float) -> MathResult:
+    """Run one job. Errors are returned: not every library's exceptions survive pickling."""
+    signal.alarm(ceil(timeout_seconds) + _ORPHAN_GRACE_SECONDS)
+    started = time.perf_counter()
+    reason = ""
+    try:
+        outcome = Outcome.CORRECT if _equal(job) else Outcome.INCORRECT
+    except Exception as error:
+        outcome, reason = Outcome.INVALID, f"math-verify: {type(error).__name__}: {error}"[:200]
+    signal.alarm(0)
+    return MathResult(outcome, reason, 1000 * (time.perf_counter() - started))
+
+
+def _equal(job: MathJob) -> bool:
+    # Imported here to keep sympy out of a parent that never meets an expression.
+    from math_verify import verify
+
+    golds = _gold(job.gold)
+    if not golds:
+        raise GoldError("gold answer cannot be parsed")
+    predictions = _parse(job.prediction)
+    if not predictions:
+        return False
+    if job.tolerance is not None:
+        return _within(golds[0], predictions[0], job.tolerance)
+    decided = equal_by_value(golds[0], predictions[0], job.precision)
+    if decided is not None:
+        return decided
+    # In this order: verify is not symmetric.
+    return verify(
+        golds,
+        predictions,
+        float_rounding=job.precision,
+        allow_set_relation_comp=job.relations_as_sets,
+        timeout_seconds=0,
+        raise_on_error=True,
+    )
+
+
+@lru_cache(maxsize=256)  # the samples of a group share their gold answer
+def _gold(latex: str) -> list[Any]:
+    return _parse(latex)
+
+
+def _parse(latex: str) -> list[Any]:
+    from math_verify import parse
+
+    # math-verify's own timeouts use SIGALRM and swallow the result: off, the parent has the clock.
+    return parse(f"${latex}$", _extraction(), "no_fallback", parsing_timeout=0, raise_on_error=True)
+
+
+@cache
+def _extraction() -> list[Any]:
+    from math_verify import LatexExtractionConfig
+    from math_verify.parser import NormalizationConfig
+
+    # Only LaTeX extraction: math-verify's expression config hands the text to sympy's parse_expr,
+    # which evaluates code. Its unit stripping is off because it removes letters that may be
+    # variables.
+    return [
+        LatexExtractionConfig(
+            boxed_match_priority=-1,
+            normalization_config=NormalizationConfig(
+                basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none"
+            ),
+        )
+    ]
+
+
+def _within(gold: Any, prediction: Any, tolerance: float) -> bool:
+    from sympy import Basic
+
+    if not isinstance(prediction, Basic):
+        return False
+    difference = (prediction - gold).evalf()
+    return bool(difference.is_real and abs(difference) < tolerance)

@@ -1,0 +1,1 @@
+"""Which problems an iteration trains on."""

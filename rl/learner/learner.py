@@ -1,0 +1,290 @@
+"""One learner rank: holds the policy, recomputes log π_i, takes the optimizer steps.
+
+Runs inside a Ray actor (`learner_group.py`), but knows nothing of Ray.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ...configs.rl import RLConfig
+from ...kimi_vl_model.adapters import add_adapters
+from ...kimi_vl_model.checkpoint import load_model
+from ...kimi_vl_model.freezing import freeze
+from ...kimi_vl_model.image_processing import KimiVLImageProcessor
+from ...kimi_vl_model.optimizers import build_optimizer
+from ...kimi_vl_model.processing import KimiVLProcessor
+from ...kimi_vl_model.routing import routing_disagreement
+from ...kimi_vl_model.tokenization import banned_ids, load_tokenizer
+from ...problems.types import ImageSource
+from ..schedule import learning_rate, temperature
+from ..types import Batch, Group
+from .batch import pack, split_minibatches, split_packs
+from .corrections import Corrections, corrections
+from .demonstrations import Demonstrations, token_count
+from .measures import ReferenceReport, UpdateReport, report_of, total
+from .objectives import ObjectiveInputs, find
+from .outgoing_weights import PolicyWeights
+from .parallelism import RankAddress, build_accelerator, join_process_group
+from .policy import Policy
+from .saved_state import load_training_state, store_only_trained
+
+RECENT_IMAGES = 16
+
+
+@dataclass(slots=True)
+class _Pack:
+    batch: Batch
+    weight: float  # 0 for a repeated pack that only keeps ranks in step
+    reference_logprob_R: torch.Tensor | None = None
+    corrections: Corrections | None = None
+
+
+class Learner:
+    """The policy on one rank. All ranks must call the same methods in the same order."""
+
+    def __init__(self, config: RLConfig, address: RankAddress) -> None:
+        self.config = config
+        self.address = address
+        join_process_group(address)
+        if config.learner.precision.threads:
+            torch.set_num_threads(config.learner.precision.threads)
+        self.accelerator = build_accelerator(config)
+        store_only_trained(self.accelerator)
+        self.image_processor = KimiVLImageProcessor.from_folder(config.checkpoint)
+        model = load_model(config.checkpoint)
+        if config.learner.activation_checkpointing:
+            model.gradient_checkpointing_enable()
+        freeze(model, config.learner.freeze)
+        # After loading, so that adapters start alike on all ranks whatever loading drew.
+        torch.manual_seed(config.seed)
+        lora = config.learner.lora
+        adapters = None if lora is None else add_adapters(model, lora)
+        banned = banned_ids(load_tokenizer(config.checkpoint))
+        policy = Policy(
+            model,
+            banned,
+            config.rollout.temperature,
+            chunk=config.learner.logprob_chunk,
+            routing_replay=config.correction.routing_replay,
+        )
+        policy.train()
+        # The optimizer is built on the wrapped parameters: under FSDP2 they are new objects.
+        self.policy: nn.Module = self.accelerator.prepare_model(policy)
+        unwrapped: Policy = self.accelerator.unwrap_model(self.policy)  # pyright: ignore
+        self.weights = PolicyWeights(unwrapped.model, adapters, address)
+        optimizer = build_optimizer(unwrapped, config.learner.optimizer)
+        self.optimizer: Any = self.accelerator.prepare_optimizer(optimizer)
+        self.objective, _config = find(config.objective.name)
+        self.objective_settings = config.objective.settings
+        self.demonstrations = None
+        if config.ptx is not None:
+            processor = KimiVLProcessor.from_pretrained(config.checkpoint)
+            self.demonstrations = Demonstrations(config.ptx, processor)
+        self.iteration = 0
+        self.minibatches: list[list[_Pack]] = []
+
+    # -- one iteration -------------------------------------------------------------------------
+
+    def take_groups(self, groups: Sequence[Group], iteration: int) -> ReferenceReport:
+        """Pack this rank's share of the iteration and recompute log π_i with the training
+        kernels; what the engine reported serves comparison and corrections only."""
+        self._begin(iteration)
+        self.minibatches = [
+            self._packs(minibatch, iteration)
+            for minibatch in split_minibatches(groups, self.config.learner.minibatches)
+        ]
+        reports = []
+        for packed in (packed for minibatch in self.minibatches for packed in minibatch):
+            batch = packed.batch
+            with torch.no_grad():
+                reference_R, entropy_R = self.policy(batch)
+            packed.reference_logprob_R = reference_R
+            packed.corrections = corrections(
+                reference_R,
+                batch.engine_logprob_R,
+                batch.sequence_R,
+                batch.stale_R,
+                batch.sequences,
+                self.config.correction,
+            )
+            if packed.weight:
+                masked = packed.corrections.masked
+                rerouted = self._disagreement(batch)
+                reports.append(report_of(batch, reference_R, entropy_R, masked, rerouted))
+        return total(reports)
+
+    def update(self) -> UpdateReport:
+        """Several optimizer steps on the groups taken last; π_i stays fixed throughout."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.config, self.iteration)
+        world = self.address.world_size
+        loss, ell_sum, ell_max, tokens, sequences, clipped = 0.0, 0.0, 0.0, 0, 0, 0
+        ptx_loss = 0.0
+        grad_norms = []
+        for step, minibatch in enumerate(self.minibatches):
+            counts = self._global_counts(minibatch)
+            ptx_loss += self._ptx_backward(self.iteration * len(self.minibatches) + step)
+            for position, packed in enumerate(minibatch):
+                last = position == len(minibatch) - 1
+                with self.accelerator.no_sync(self.policy) if not last else nullcontext():
+                    logprob_R, _entropy = self.policy(packed.batch)
+                    output = self.objective(
+                        _objective_inputs(packed, logprob_R, *counts), self.objective_settings
+                    )
+                    # Ranks average gradients; the loss already is a share of the global mean.
+                    self.accelerator.backward(output.loss * packed.weight * world)
+                if packed.weight:
+                    loss += float(output.loss.detach())
+                    ell_sum += float(output.ell_S.sum())
+                    ell_max = max(ell_max, float(output.ell_S.abs().max()))
+                    clipped += output.clipped
+                    tokens += packed.batch.input_ids_T.numel()
+                    sequences += packed.batch.sequences
+            norm = self.accelerator.clip_grad_norm_(
+                self.policy.parameters(), self.config.learner.optimizer.max_grad_norm
+            )
+            grad_norms.append(float(norm))  # pyright: ignore[reportArgumentType]
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        if self.config.learner.reset_optimizer:
+            # Moments and step counts; the learning rate keeps its position.
+            self.optimizer.optimizer.state.clear()
+        return UpdateReport(
+            sequences=sequences,
+            loss=loss / len(self.minibatches),
+            ell_sum=ell_sum,
+            ell_max=ell_max,
+            grad_norm=sum(grad_norms) / len(grad_norms),
+            tokens=tokens,
+            clipped=clipped,
+            ptx_loss=ptx_loss / len(self.minibatches),
+        )
+
+    def _ptx_backward(self, step: int) -> float:
+        """Gradients of the supervised term; returns this rank's share of the mean token loss."""
+        if self.demonstrations is None:
+            return 0.0
+        groups = self.demonstrations.at(step)
+        count = token_count(groups)
+        total = 0.0
+        for packed in self._packs(groups, 0):
+            # The policy's own minibatch follows, and its last pack synchronises the ranks.
+            with self.accelerator.no_sync(self.policy):
+                logprob_R, _entropy = self.policy(packed.batch)
+                mean = -logprob_R.sum() / count * packed.weight
+                scale = self.demonstrations.config.coefficient * self.address.world_size
+                self.accelerator.backward(mean * scale)
+            total += float(mean.detach())
+        return total
+
+    def score(self, groups: Sequence[Group], iteration: int) -> float:
+        """Largest |log π − log μ| over the response tokens of a few probe rollouts."""
+        self._begin(iteration)
+        largest = 0.0
+        for members in split_packs(groups, self.config.learner.pack_tokens):
+            batch = self._to_device(pack(members, self._patchify))
+            with torch.no_grad():
+                logprob_R, _entropy = self.policy(batch)
+            difference_R = (logprob_R - batch.engine_logprob_R).abs()
+            # A NaN from either side must not pass as agreement.
+            largest = max(largest, float(difference_R.nan_to_num(nan=float("inf")).max()))
+        return largest
+
+    # -- weights and state ---------------------------------------------------------------------
+
+    def next_weights(self) -> dict[str, Any] | None:
+        """The next bucket of weights for the engines, or None after the last one."""
+        return self.weights.next_bucket()
+
+    def send_weights(self, actors: Sequence[Any], version: int, host: str, port: int) -> None:
+        """Broadcast the weights over vLLM's nccl or ipc backend instead (GPU only)."""
+        self.weights.send(actors, self.config.rollout.engine, version, host, port)
+
+    def export(self, folder: Path, adapter: Path) -> None:
+        """Write the policy in the published layout and, with LoRA, its adapters, from rank 0."""
+        self.weights.export(self.config.checkpoint, folder, adapter)
+
+    def save_state(self, folder: Path) -> None:
+        """Trained tensors in training precision, optimizer and random states."""
+        self.accelerator.save_state(str(folder))
+
+    def load_state(self, folder: Path) -> None:
+        load_training_state(self.accelerator, folder)
+
+    # -- parts ---------------------------------------------------------------------------------
+
+    def _begin(self, iteration: int) -> None:
+        self.iteration = iteration
+        policy: Policy = self.accelerator.unwrap_model(self.policy)  # pyright: ignore
+        policy.temperature = temperature(self.config, iteration)
+
+    def _packs(self, groups: Sequence[Group], weight_version: int) -> list[_Pack]:
+        members = split_packs(groups, self.config.learner.pack_tokens)
+        # Samples of a group are neighbours: a few recent images are all that packs share.
+        patchify = lru_cache(maxsize=RECENT_IMAGES)(self._patchify)
+        world, rank = self.address.world_size, self.address.rank
+        rounds = -(-len(members) // world)
+        packs = []
+        for turn in range(rounds):
+            index = turn * world + rank
+            # A rank without work of its own in the last round repeats a pack at weight 0:
+            # every rank must run as many forward passes as the others.
+            weight = float(index < len(members))
+            chosen = members[index] if weight else members[0]
+            batch = pack(chosen, patchify, weight_version)
+            packs.append(_Pack(self._to_device(batch), weight))
+        return packs
+
+    def _global_counts(self, minibatch: Sequence[_Pack]) -> tuple[int, int]:
+        """Sequences and response tokens of the minibatch over all ranks."""
+        own = [packed.batch for packed in minibatch if packed.weight]
+        counts = (
+            sum(batch.sequences for batch in own),
+            sum(batch.target_id_R.numel() for batch in own),
+        )
+        if self.address.world_size == 1:
+            return counts
+        total: Any = self.accelerator.reduce(torch.tensor(counts, device=self.accelerator.device))
+        sequences, tokens = total.tolist()
+        return sequences, tokens
+
+    def _disagreement(self, batch: Batch) -> tuple[int, int]:
+        """Between the engine's routes and the choices of the policy's last forward pass, where the
+        logits of fresh response tokens were computed."""
+        if batch.routes_TLk is None:
+            return 0, 0
+        where = batch.target_index_R[~batch.stale_R]
+        return routing_disagreement(self.policy, batch.routes_TLk, where)
+
+    def _patchify(self, source: ImageSource):
+        return self.image_processor.patchify(source.open())
+
+    def _to_device(self, batch: Batch) -> Batch:
+        return batch.to(self.accelerator.device)
+
+
+def _objective_inputs(
+    packed: _Pack, logprob_R: torch.Tensor, sequence_count: int, token_count: int
+) -> ObjectiveInputs:
+    assert packed.reference_logprob_R is not None
+    assert packed.corrections is not None
+    return ObjectiveInputs(
+        logprob_R=logprob_R,
+        reference_logprob_R=packed.reference_logprob_R,
+        advantage_S=packed.batch.advantage_S,
+        sequence_R=packed.batch.sequence_R,
+        token_weight_R=packed.corrections.token_weight_R,
+        keep_R=packed.corrections.keep_R,
+        sequence_weight_S=packed.corrections.sequence_weight_S,
+        sequence_count=sequence_count,
+        token_count=token_count,
+    )

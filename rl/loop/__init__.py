@@ -1,0 +1,1 @@
+"""The iteration: problems in, trained weights out."""
