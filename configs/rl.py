@@ -59,8 +59,8 @@ class ScheduleConfig(StrictModel):
         return value
 
 
-class SamplingConfig(StrictModel):
-    """Which problems an iteration asks for; formulas and sources in docs/sampling.md."""
+class ChoosingConfig(StrictModel):
+    """Which problems an iteration asks for; formulas and sources in docs/choosing.md."""
 
     curriculum: Literal["uniform", "easy_to_hard", "uniform_then_hard"] = "uniform"
     curriculum_iterations: PositiveInt = Field(
@@ -115,14 +115,11 @@ class RewardEntry(BaseModel):
         return self
 
 
-class RewardConfig(StrictModel):
-    """How rewards add up, and the grader behind raw accuracy."""
+class GraderConfig(StrictModel):
+    """The grader behind raw accuracy: math-verify in killable processes."""
 
-    combination: Literal["sum", "gated"] = Field(
-        default="sum", description="gated: only correct responses get more than their accuracy"
-    )
-    grader_workers: PositiveInt = 1
-    grader_timeout_seconds: PositiveFloat = 2.0
+    workers: PositiveInt = 1
+    timeout_seconds: PositiveFloat = Field(default=2.0, description="of one comparison")
 
 
 class ObjectiveConfig(BaseModel):
@@ -248,6 +245,11 @@ class EvalConfig(StrictModel):
         return self
 
 
+RENAMED = {
+    "sampling": "choosing",
+    "reward": "grader (grader_workers: workers, grader_timeout_seconds: timeout_seconds) and "
+    "reward_combination (combination)",
+}
 _SOURCES = TypeAdapter(tuple[WeightedSource, ...])
 
 
@@ -259,14 +261,17 @@ class RLConfig(StrictModel):
     problems: WeightedSource | tuple[WeightedSource, ...] = Field(
         description="a source, or a list of sources with weights"
     )
-    sampling: SamplingConfig = SamplingConfig()
+    choosing: ChoosingConfig = ChoosingConfig()
     evaluation: EvalConfig | None = None
     iterations: PositiveInt = 100
     rollout: RolloutConfig = RolloutConfig()
     rewards: tuple[RewardEntry, ...] = Field(
         default=(RewardEntry(type="accuracy"),), description="a list, summed by weight"
     )
-    reward: RewardConfig = RewardConfig()
+    reward_combination: Literal["sum", "gated"] = Field(
+        default="sum", description="gated: only correct responses get more than their accuracy"
+    )
+    grader: GraderConfig = GraderConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     correction: CorrectionConfig = CorrectionConfig()
@@ -283,6 +288,14 @@ class RLConfig(StrictModel):
     )
     seed: int = 0
     trackers: tuple[Tracker, ...] = ("tensorboard",)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_of_today(cls, given: Any) -> Any:
+        for old, new in RENAMED.items():
+            if isinstance(given, dict) and old in given:
+                raise ValueError(f"{old} is called {new} since version 0.2: rename it")
+        return given
 
     @property
     def sources(self) -> tuple[WeightedSource, ...]:
@@ -309,11 +322,11 @@ class RLConfig(StrictModel):
 
     @model_validator(mode="after")
     def _curriculum_fits(self) -> RLConfig:
-        phase = self.sampling.curriculum_iterations
-        if self.sampling.curriculum != "uniform" and phase >= self.iterations:
+        phase = self.choosing.curriculum_iterations
+        if self.choosing.curriculum != "uniform" and phase >= self.iterations:
             raise ValueError(
-                f"sampling.curriculum_iterations ({phase}) must be smaller than iterations "
-                f"({self.iterations}), else {self.sampling.curriculum} never gets to its end"
+                f"choosing.curriculum_iterations ({phase}) must be smaller than iterations "
+                f"({self.iterations}), else {self.choosing.curriculum} never gets to its end"
             )
         return self
 

@@ -22,7 +22,7 @@ from rich.table import Table
 
 from ..configs.common import ProblemSource
 from ..configs.errors import ConfigError
-from ..configs.rl import RewardConfig
+from ..configs.rl import GraderConfig
 from ..configs.rollout import RolloutConfig
 from ..problems.jsonl import records_of
 from ..problems.loading import load_problems
@@ -79,7 +79,7 @@ def curate_file(
     checkpoint: Path | None,
     tries: int,
     rollout: RolloutConfig,
-    reward: RewardConfig,
+    grading: GraderConfig,
 ) -> None:
     """Write the problems of `source` worth training on to `out`, with all their columns, and to
     `OUT.json` what went and why. Problems are guessed at only with a `checkpoint`.
@@ -99,7 +99,7 @@ def curate_file(
     dropped = [Dropped(one.id, "unusable", one.reason) for one in skipped]
     out.parent.mkdir(parents=True, exist_ok=True)
     guesses = out.with_suffix(".guesses.jsonl")
-    with Grader(reward.grader_workers, reward.grader_timeout_seconds) as grader:
+    with Grader(grading.workers, grading.timeout_seconds) as grader:
         kept, by_rule = drop_by_rule(problems, grader)
         dropped += by_rule
         if checkpoint is not None and kept:

@@ -123,7 +123,7 @@ def transcript_cards(run_dir: Path) -> list[Card]:
     cards: list[Card] = []
     for path, iteration in reversed(transcript_files(run_dir)):
         for row in read_lines(path)[: CARDS - len(cards)]:
-            samples = sorted(row.get("samples") or (), key=lambda one: one.get("reward") or 0.0)
+            samples = sorted(row.get("responses") or (), key=lambda one: one.get("reward") or 0.0)
             picked = samples[:1] + samples[-1:] if len(samples) > 1 else samples
             responses = [
                 _response(f"Iteration {iteration}, sample {one.get('sample')}", one)

@@ -315,7 +315,7 @@ def test_errors_in_sources_name_the_source(write, text, expected):
 
 
 def test_a_curriculum_longer_than_the_run_is_refused(write):
-    extra = "iterations: 20\nsampling: {curriculum: uniform_then_hard}\n"
+    extra = "iterations: 20\nchoosing: {curriculum: uniform_then_hard}\n"
     (problem,) = problems_of(write(extra))
     assert "curriculum_iterations (24) must be smaller than iterations (20)" in problem
 

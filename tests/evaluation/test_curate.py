@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from kvl.configs.errors import ConfigError
-from kvl.configs.rl import RewardConfig
+from kvl.configs.rl import GraderConfig
 from kvl.configs.rollout import EngineConfig, RolloutConfig
 from kvl.evaluation import curate
 from kvl.evaluation.curate import (
@@ -190,7 +190,7 @@ def test_the_report_says_what_went_and_why(
         checkpoint=tmp_path,
         tries=8,
         rollout=RolloutConfig(),
-        reward=RewardConfig(grader_timeout_seconds=60),
+        grading=GraderConfig(timeout_seconds=60),
     )
     assert [json.loads(line) for line in out.read_text().splitlines()] == [rows[1]]
     report = json.loads(out.with_suffix(".json").read_text())
@@ -215,7 +215,7 @@ def test_after_a_kill_only_the_rest_is_guessed_at(
             tries=tries,
             # Two problems make a chunk.
             rollout=RolloutConfig(engine=EngineConfig(max_num_seqs=4)),
-            reward=RewardConfig(grader_timeout_seconds=60),
+            grading=GraderConfig(timeout_seconds=60),
         )
 
     monkeypatch.setattr(fleet, "dies_at", "p4")
@@ -244,7 +244,7 @@ def test_nothing_left_is_an_error_and_no_file(tmp_path: Path) -> None:
             checkpoint=None,
             tries=8,
             rollout=RolloutConfig(),
-            reward=RewardConfig(grader_timeout_seconds=60),
+            grading=GraderConfig(timeout_seconds=60),
         )
     assert not out.exists()
     assert json.loads(out.with_suffix(".json").read_text())["dropped"] == {"always_right": 1}

@@ -163,7 +163,7 @@ def test_transcripts_stand_in_for_a_missing_evaluation(tmp_path: Path) -> None:
         {**sample(False, "neither best nor worst"), "reward": 0.5, "sample": 1},
         {**sample(True, "high"), "reward": 1.0, "sample": 2},
     ]
-    line = json.dumps(row("sums/1", True, image="wide.tiff", samples=samples))
+    line = json.dumps(row("sums/1", True, image="wide.tiff", responses=samples))
     (folder / "iteration_000001.jsonl").write_text(line + '\n{"id": "cut of')
     page = write_report(tmp_path).read_text()
     assert "Iteration 1, sample 0" in page
