@@ -13,8 +13,7 @@ from PIL import Image
 from transformers import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
 
-from ..configs.errors import CheckpointError
-from ..problems.types import ProblemError
+from ..configs.errors import CheckpointError, ProblemError
 from .stored_tensors import read_object
 
 MAX_PATCHES_PER_SIDE = 512

@@ -101,32 +101,22 @@ def _byte_alphabet() -> dict[int, str]:
     return alphabet
 
 
-def _default_texts() -> Iterable[str]:
-    from ..problems.prompt import prompt_parts, target_text
-    from ..problems.synthetic import FAMILIES, generate
-
-    for problem in generate("train", 2400, FAMILIES, (1, 2, 3, 4), seed=0):
-        yield "".join(part for part in prompt_parts(problem) if isinstance(part, str))
-        yield target_text(problem)
-    yield from ("You are a helpful assistant", "system", "user", "assistant", "image") * 100
-
-
 def write_tiny_checkpoint(
     folder: str | Path,
+    texts: Iterable[str],
     seed: int = 0,
-    texts: Iterable[str] | None = None,
     *,
     text_config: dict[str, Any] = TINY_TEXT,
     vision_config: dict[str, Any] = TINY_VISION,
     dtype: torch.dtype = torch.float32,
 ) -> Path:
     """Write a random checkpoint of about 2 M parameters, or of the sizes given; the same seed
-    writes the same bytes."""
+    writes the same bytes. The tokenizer's ranks are learnt from `texts`."""
     folder = Path(folder)
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    ranks = train_ranks(_default_texts() if texts is None else texts, BASE_RANKS)
+    ranks = train_ranks(texts, BASE_RANKS)
     lines = [f"{base64.b64encode(token).decode()} {rank}\n" for rank, token in enumerate(ranks)]
     (partial / "tiktoken.model").write_text("".join(lines))
 

@@ -10,14 +10,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..configs.errors import KVLError
+from ..configs.errors import ProblemError as ProblemError
 
 PLACEHOLDER = re.compile(r"<image ?(\d+)>")
 CHOICE_LETTERS = "ABCDEFGHIJ"
-
-
-class ProblemError(KVLError):
-    """A problem that cannot be used; the message says which one and why."""
 
 
 class AnswerType(StrEnum):

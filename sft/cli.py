@@ -19,8 +19,9 @@ def init_tiny(
 ) -> None:
     """Write a tiny random Kimi-VL checkpoint (2 M parameters) in the published layout."""
     from ..kimi_vl_model.tiny import write_tiny_checkpoint
+    from ..problems.synthetic.texts import written_texts
 
-    write_tiny_checkpoint(out, seed)
+    write_tiny_checkpoint(out, written_texts(), seed)
     print(out)
 
 

@@ -14,6 +14,7 @@ from kvl.configs.rl import RLConfig
 from kvl.kimi_vl_model.adapters import plain_state
 from kvl.kimi_vl_model.checkpoint import iterate_tensors, load_model, persistent_state
 from kvl.kimi_vl_model.tiny import write_tiny_checkpoint
+from kvl.problems.synthetic.texts import written_texts
 from kvl.problems.types import AnswerType, Problem
 from kvl.rl.learner.batch import TokenSequence, rollout_sequence
 from kvl.rl.learner.learner import Learner
@@ -25,7 +26,7 @@ from safetensors import safe_open
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
-    return write_tiny_checkpoint(tmp_path_factory.mktemp("lora") / "tiny", seed=0)
+    return write_tiny_checkpoint(tmp_path_factory.mktemp("lora") / "tiny", written_texts())
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from kvl.kimi_vl_model.routing import NO_ROUTE, recorded_routes, routers
 from kvl.kimi_vl_model.tiny import write_tiny_checkpoint
 from kvl.kimi_vl_model.tokenization import banned_ids
 from kvl.problems.prompt import prompt_parts
+from kvl.problems.synthetic.texts import written_texts
 from kvl.problems.types import AnswerType, ImageSource, Problem
 from kvl.rl.learner.batch import TokenSequence, pack, rollout_sequence
 from kvl.rl.learner.learner import Learner
@@ -46,7 +47,7 @@ PROBLEMS = [
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
-    return write_tiny_checkpoint(tmp_path_factory.mktemp("replay") / "tiny", seed=0)
+    return write_tiny_checkpoint(tmp_path_factory.mktemp("replay") / "tiny", written_texts())
 
 
 @torch.no_grad()
