@@ -1,6 +1,7 @@
 """YAML files and `key=value` overrides in, one validated config tree out, and back to YAML.
 
 * Relative paths in a config are relative to the current directory, `~/` is the home folder.
+* A reward's file or module is looked for beside the config, then in the current directory.
 * `${NAME}` and `${NAME:-default}` inside a string are environment variables.
 * A config name that is no file is looked up among the presets: `rl/demo`.
 """
@@ -66,7 +67,7 @@ def load_config(path: str | Path, model: type[Model], overrides: Sequence[str] =
         _apply_override(tree, override, origins)
     tree = _expand(tree, "", origins)
     try:
-        return model.model_validate(tree)
+        return model.model_validate(tree, context={"config_folder": file.parent})
     except ValidationError as error:
         problems = [_describe(details, model, origins) for details in error.errors()]
         raise ConfigError("\n".join(problems)) from None

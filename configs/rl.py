@@ -31,6 +31,7 @@ from .common import (
     require_one_choice,
 )
 from .errors import ConfigError
+from .reward_entry import RewardEntry
 from .rollout import RolloutConfig
 
 
@@ -80,39 +81,6 @@ class SamplingConfig(StrictModel):
     capped_after: PositiveInt = Field(
         default=4, description="visits without a right response after which only ε/N is left"
     )
-
-
-class RewardEntry(BaseModel):
-    """One reward: a built-in name, an installed plugin's name or `package.module:Name`.
-
-    Keys that are not listed here are the reward's own settings; they are checked by its config.
-    """
-
-    model_config = ConfigDict(
-        extra="allow", frozen=True, validate_default=True, allow_inf_nan=False
-    )
-
-    type: str = Field(description="a name from `kvl-rl rewards`, or package.module:Name")
-    weight: float = 1.0
-    start: NonNegativeInt = Field(default=0, description="first iteration in which it counts")
-    timeout_seconds: PositiveFloat = Field(default=10.0, description="of a plugin, per call")
-    workers: PositiveInt = Field(default=1, description="processes of a plugin")
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        return dict(self.model_extra or {})
-
-    @model_validator(mode="after")
-    def _settings_fit(self) -> RewardEntry:
-        # Not at the top: configs are read by commands that need no reward.
-        from ..rewards.registry import find
-
-        found = find(self.type)
-        try:
-            found.config.model_validate(self.settings)
-        except ValidationError as error:
-            raise settings_error(error, found.name, found.config) from None
-        return self
 
 
 class RewardConfig(StrictModel):
