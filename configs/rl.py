@@ -14,6 +14,7 @@ from pydantic import (
     PositiveInt,
     TypeAdapter,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -31,6 +32,7 @@ from .common import (
     require_one_choice,
 )
 from .errors import ConfigError
+from .reward_entry import RewardEntry
 from .rollout import RolloutConfig
 
 
@@ -82,39 +84,6 @@ class ChoosingConfig(StrictModel):
     )
 
 
-class RewardEntry(BaseModel):
-    """One reward: a built-in name, an installed plugin's name or `package.module:Name`.
-
-    Keys that are not listed here are the reward's own settings; they are checked by its config.
-    """
-
-    model_config = ConfigDict(
-        extra="allow", frozen=True, validate_default=True, allow_inf_nan=False
-    )
-
-    type: str = Field(description="a name from `kvl-rl rewards`, or package.module:Name")
-    weight: float = 1.0
-    start: NonNegativeInt = Field(default=0, description="first iteration in which it counts")
-    timeout_seconds: PositiveFloat = Field(default=10.0, description="of a plugin, per call")
-    workers: PositiveInt = Field(default=1, description="processes of a plugin")
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        return dict(self.model_extra or {})
-
-    @model_validator(mode="after")
-    def _settings_fit(self) -> RewardEntry:
-        # Not at the top: configs are read by commands that need no reward.
-        from ..rewards.registry import find
-
-        found = find(self.type)
-        try:
-            found.config.model_validate(self.settings)
-        except ValidationError as error:
-            raise settings_error(error, found.name, found.config) from None
-        return self
-
-
 class GraderConfig(StrictModel):
     """The grader behind raw accuracy: math-verify in killable processes."""
 
@@ -138,36 +107,43 @@ class ObjectiveConfig(BaseModel):
     )
 
     @property
-    def settings(self) -> Any:
-        """The objective's own config."""
-        return _objective_model(self.name).model_validate(self.model_extra or {})
+    def settings(self) -> dict[str, Any]:
+        """The objective's own, as given or with its defaults; `rl/learner/objectives.py` makes its
+        config of them."""
+        return dict(self.model_extra or {})
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_in(cls, given: Any) -> Any:
+    def _fill_in(cls, given: Any, info: ValidationInfo) -> Any:
         """With the objective's defaults, so that a saved config says all that was used."""
         if not isinstance(given, dict) or not isinstance(
             name := given.get("name", "mirror_descent"), str
         ):
             return given
-        try:
-            model = _objective_model(name)
-        except ConfigError as error:
-            raise SettingsError([("name", str(error))]) from None
+        if (model := objectives.BUILTIN.get(name)) is None:
+            if ":" not in name:
+                known = ", ".join(objectives.BUILTIN)
+                raise SettingsError(
+                    [
+                        (
+                            "name",
+                            f"no objective {name!r}: known are {known}; your own is written as "
+                            "package.module:function",
+                        )
+                    ]
+                )
+            # The learner is another room: the command that trains hands over how to find it.
+            if (find := (info.context or {}).get("objective_config")) is None:
+                return given
+            try:
+                model = find(name)
+            except ConfigError as error:
+                raise SettingsError([("name", str(error))]) from None
         try:
             settings = model.model_validate({k: v for k, v in given.items() if k != "name"})
         except ValidationError as error:
             raise settings_error(error, name, model) from None
         return {"name": name, **settings.model_dump(mode="json")}
-
-
-def _objective_model(name: str) -> type[BaseModel]:
-    if name in objectives.BUILTIN:
-        return objectives.BUILTIN[name]
-    # Not at the top: it imports torch, which a config of a built-in objective does not need.
-    from ..rl.learner.objectives import find
-
-    return find(name)[1]
 
 
 class CorrectionConfig(StrictModel):

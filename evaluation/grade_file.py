@@ -22,7 +22,9 @@ from ..configs.errors import ConfigError
 from ..problems.types import CHOICE_LETTERS, AnswerType
 from ..rewards.grader import Grader
 from ..rewards.grading.judge import BadGold, check_gold, gold_letter
-from ..rewards.registry import UnknownReward, find, plugins
+from ..rewards.plugin_process import describe
+from ..rewards.plugin_worker import NotLoaded
+from ..rewards.registry import plugins
 from ..rewards.types import GradeRequest, Policy, Verdict
 
 ROWS_AT_ONCE = 256
@@ -293,12 +295,7 @@ def list_rewards() -> None:
 
 
 def _reward_cells(name: str, origin: str) -> tuple[str, str, str, str]:
-    try:
-        found = find(name)
-    except UnknownReward as error:
-        return name, "–", origin, str(error)
-    settings = [
-        key if field.is_required() else f"{key}={field.default!r}"
-        for key, field in found.config.model_fields.items()
-    ]
-    return name, "\n".join(settings) or "–", origin, found.description
+    found = describe(name)
+    if isinstance(found, NotLoaded):
+        return name, "–", origin, found.reason
+    return name, "\n".join(found.settings) or "–", origin, found.description

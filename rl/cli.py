@@ -31,10 +31,10 @@ def train(
     dry_run: Annotated[bool, arg(help="print the resolved config and stop")] = False,
 ) -> None:
     """Online policy-mirror-descent RL; the same command again resumes the run."""
-    from ..configs.loading import dump_config, load_config
-    from ..configs.rl import RLConfig
+    from ..configs.loading import dump_config
+    from .config import load_rl_config
 
-    loaded = load_config(config, RLConfig, overrides)
+    loaded = load_rl_config(config, overrides)
     if dry_run:
         print(dump_config(loaded), end="")
         return

@@ -30,7 +30,7 @@ from .batch import Batch, TokenSequence, pack, split_minibatches, split_packs
 from .corrections import Corrections, corrections
 from .demonstrations import Demonstrations
 from .measures import Measures, reference_measures, total
-from .objectives import ObjectiveInputs, find
+from .objectives import ObjectiveInputs, find, settings_of
 from .outgoing_weights import PolicyWeights
 from .parallelism import RankAddress, build_accelerator, join_process_group
 from .policy import Policy
@@ -83,7 +83,7 @@ class Learner:
         optimizer = build_optimizer(unwrapped, config.learner.optimizer)
         self.optimizer: Any = self.accelerator.prepare_optimizer(optimizer)
         self.objective, _config = find(config.objective.name)
-        self.objective_settings = config.objective.settings
+        self.objective_settings = settings_of(config.objective)
         self.demonstrations = None
         if config.ptx is not None:
             processor = KimiVLProcessor.from_pretrained(config.checkpoint)

@@ -12,6 +12,7 @@ from ...evaluation.types import GradedResponse, Group
 from ...rewards.combine import Rewards
 from ...rewards.types import RewardBatch, Sample
 from ...rollouts.types import StopReason
+from ..learner.objectives import settings_of
 
 
 def rewarded(
@@ -98,7 +99,7 @@ def measured_from_baseline(
 ) -> list[Group]:
     """`with_advantages` by the baseline that the objective names; one of your own that names none
     gets the group mean."""
-    settings = objective.settings
+    settings = settings_of(objective)
     baseline: Baseline = getattr(settings, "baseline", "mean")
     tau: float = getattr(settings, "tau", 1.0)
     return [with_advantages(group, baseline, tau, mask_truncated) for group in groups]

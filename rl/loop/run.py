@@ -82,6 +82,8 @@ def open_rewards(config: RLConfig) -> Rewards:
             entry.settings,
             entry.timeout_seconds,
             entry.workers,
+            entry.memory_gib,
+            entry.import_from,
         )
         for entry in config.rewards
     ]
