@@ -48,7 +48,7 @@ def target_text(problem: Problem) -> str:
             raise ProblemError(f"problem {problem.id}: its {name} already holds a thinking marker")
     if conclusion is not None:
         return f"{THINK_OPEN}{solution}{THINK_CLOSE}{conclusion}"
-    return f"{THINK_OPEN}{solution.strip()}{THINK_CLOSE}Answer: {problem.answer}"
+    return f"{THINK_OPEN}{solution.strip()}{THINK_CLOSE}Answer: {problem.gold}"
 
 
 def _are_only_letters(options: tuple[str, ...]) -> bool:

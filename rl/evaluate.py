@@ -54,15 +54,7 @@ def grade_rollouts(
     """Rollouts by problem, in the order of `problems`, each with its verdict."""
     by_id = {problem.id: problem for problem in problems}
     verdicts = grader.grade(
-        [
-            GradeRequest(
-                response=rollout.text,
-                answer=by_id[rollout.problem_id].answer,
-                answer_type=by_id[rollout.problem_id].answer_type,
-                options=by_id[rollout.problem_id].options,
-            )
-            for rollout in rollouts
-        ]
+        [GradeRequest.of_problem(by_id[rollout.problem_id], rollout.text) for rollout in rollouts]
     )
     gathered: dict[str, list[tuple[Rollout, Verdict]]] = {problem.id: [] for problem in problems}
     for rollout, verdict in zip(rollouts, verdicts, strict=True):
@@ -165,7 +157,7 @@ def _rows(runs: dict[str, list[Answered]]) -> list[dict[str, Any]]:
                     "question": problem.question,
                     "options": list(problem.options),
                     "images": [str(image.path) for image in problem.images if image.path],
-                    "answer": problem.answer,
+                    "answer": problem.gold,
                     "samples": [],
                 },
             )

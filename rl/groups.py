@@ -56,7 +56,7 @@ def _sample(answered: Answered, index: int) -> Sample:
     return Sample(
         problem_id=problem.id,
         question=problem.question,
-        answer=problem.answer,
+        answer=problem.gold,
         answer_type=problem.answer_type,
         options=problem.options,
         response=rollout.text,

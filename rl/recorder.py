@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import math
 import os
@@ -15,9 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
 from rich.console import Console
 
+from ..problems import pictures
 from ..problems.types import ImageSource
 from .display import Display
 from .trackers import Sink, check_trackers, open_tracker
@@ -250,7 +249,7 @@ def _transcript(group: Group, folder: Path) -> Record:
         "level": problem.level,
         "question": problem.question,
         "images": [_image_path(image, folder) for image in problem.images],
-        "answer": problem.answer,
+        "answer": problem.gold,
         "options": list(problem.options),
         "samples": samples,
     }
@@ -273,6 +272,6 @@ def _image_path(image: ImageSource, folder: Path) -> str:
 
 def _image_format(data: bytes) -> str:
     try:
-        return (Image.open(io.BytesIO(data)).format or "bin").lower()
-    except OSError:
+        return (pictures.opened(data).format or "bin").lower()
+    except Exception:  # Pillow raises all sorts on broken files
         return "bin"

@@ -75,7 +75,7 @@ def test_each_bad_record_is_reported_once_and_the_rest_is_used(
         record | {"id": "p/2", "images": ["images/none.png"]},
         record | {"id": "p/3", "answer": " "},
         record,
-        record | {"id": "p/4", "answer_type": "choice", "options": ["x"] * 11, "answer": "A"},
+        record | {"id": "p/4", "answer_type": "choice", "options": ["x"] * 27, "answer": "A"},
         record | {"id": "p/5"},
     )
     path.write_text(path.read_text(encoding="utf-8") + "{broken\n", encoding="utf-8")
@@ -86,7 +86,7 @@ def test_each_bad_record_is_reported_once_and_the_rest_is_used(
     assert "No such file" in reasons["p/2"]
     assert "no answer" in reasons["p/3"]
     assert "same id" in reasons["p/1"]
-    assert "11 options" in reasons["p/4"]
+    assert "27 options" in reasons["p/4"]
     assert "line 7 is not JSON" in reasons["problems.jsonl:7"]
 
 
