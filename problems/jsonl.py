@@ -154,7 +154,7 @@ def _as_text(value: Any, key: str) -> str:
     if isinstance(value, bool):
         word = json.dumps(value)
         raise ProblemError(f'{key!r} is {word} without quotes, not text; write "{word}"')
-    if isinstance(value, int | float) and isfinite(value):
+    if isinstance(value, int) or (isinstance(value, float) and isfinite(value)):
         return str(value)
     shown = value if isinstance(value, float) else type(value).__name__
     raise ProblemError(f"{key!r} is {shown}, not text")

@@ -10,7 +10,7 @@ from typing import Protocol
 from . import pictures
 from .jsonl import read_jsonl
 from .mmmu import read_mmmu
-from .types import CHOICE_LETTERS, ImageSource, Problem, ProblemError, Skipped, one_line
+from .types import ImageSource, Problem, ProblemError, Skipped, one_line
 
 _KINDS = (".jsonl", ".parquet")
 
@@ -110,8 +110,6 @@ def _is_wanted(item: Problem | Skipped, prefix: str | None, path: Path) -> bool:
 def _fault(problem: Problem, seen: set[str], further: Fault | None) -> str | None:
     if problem.id in seen:
         return "another problem before it has the same id"
-    if len(problem.options) > len(CHOICE_LETTERS):
-        return f"{len(problem.options)} options; at most {len(CHOICE_LETTERS)} can be lettered"
     try:
         for image in problem.images:
             _check_image(image)

@@ -144,9 +144,11 @@ class Problem:
         if not self.question.strip():
             return "no question"
         if self.pass_rate is not None and not 0 <= self.pass_rate <= 1:
-            return f"pass_rate {self.pass_rate} is not in [0, 1]"
+            return f"pass_rate {one_line(str(self.pass_rate))} is not in [0, 1]"
         if self.precision is not None and not 0 <= self.precision <= MAX_PRECISION:
-            return f"precision {self.precision} is not in 0 … {MAX_PRECISION}"
+            return f"precision {one_line(str(self.precision))} is not in 0 … {MAX_PRECISION}"
+        if len(self.options) > len(CHOICE_LETTERS):
+            return f"{len(self.options)} options; at most {len(CHOICE_LETTERS)} can be lettered"
         return self._unencodable() or self._misplaced() or self._outside_options()
 
     def _unencodable(self) -> str | None:
@@ -172,7 +174,8 @@ class Problem:
             return f"a placeholder has a number of {longest} digits"
         named = set(map(int, digits))
         if named != set(range(1, len(self.images) + 1)):
-            return f"placeholders {sorted(named)} do not match {len(self.images)} image(s)"
+            shown = one_line(str(sorted(named)))
+            return f"placeholders {shown} do not match {len(self.images)} image(s)"
         return None
 
     def _outside_options(self) -> str | None:
@@ -180,13 +183,12 @@ class Problem:
         for answer in self.accepted if self.options else ():
             if self.answer_type is AnswerType.CHOICE:
                 if len(answer) != 1 or answer not in letters:
-                    return f"answer {answer!r} is none of the options {letters}"
+                    return f"answer {one_line(answer)!r} is none of the options {letters}"
             elif self.answer_type is AnswerType.MULTI_SELECT:
                 outside = sorted(set(re.findall(r"[A-Z]", answer)) - set(letters))
                 if outside:
-                    return (
-                        f"answer {answer!r} names {', '.join(outside)}, the options are {letters}"
-                    )
+                    named = ", ".join(outside)
+                    return f"answer {one_line(answer)!r} names {named}, the options are {letters}"
         return None
 
 
