@@ -19,12 +19,7 @@ def grade_rollouts(
     for rollout in rollouts:
         by_problem[rollout.problem_id].append(rollout)
     asked = [(problem, one) for problem in problems for one in by_problem[problem.id]]
-    verdicts = grader.grade(
-        [
-            GradeRequest(one.text, problem.answer, problem.answer_type, problem.options)
-            for problem, one in asked
-        ]
-    )
+    verdicts = grader.grade([GradeRequest.of_problem(problem, one.text) for problem, one in asked])
     return grouped(
         GradedResponse(problem, one, verdict)
         for (problem, one), verdict in zip(asked, verdicts, strict=True)

@@ -13,15 +13,13 @@ A line is a group: its problem once, and its responses.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
+from ..problems import pictures
 from ..problems.types import ImageSource
 from ..run_files.recorder import write_atomically
 from .types import GradedResponse, Group
@@ -47,7 +45,7 @@ def group_record(group: Group, folder: Path) -> Record:
         "question": problem.question,
         "options": list(problem.options),
         "images": [image_reference(image, folder) for image in problem.images],
-        "answer": problem.answer,
+        "answer": problem.gold,
         "responses": [response_record(one) for one in group.responses],
     }
 
@@ -87,6 +85,6 @@ def image_reference(image: ImageSource, folder: Path) -> str:
 
 def _image_format(data: bytes) -> str:
     try:
-        return (Image.open(io.BytesIO(data)).format or "bin").lower()
-    except OSError:
+        return (pictures.opened(data).format or "bin").lower()
+    except Exception:  # Pillow raises all sorts on broken files
         return "bin"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Self
 
-from ..problems.types import AnswerType
+from ..problems.types import AnswerType, Problem
 
 
 class Outcome(StrEnum):
@@ -31,17 +31,24 @@ class Policy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class GradeRequest:
-    """One response to grade against one gold answer.
+    """One response to grade against the gold answer, or against several: any one may be met.
 
     `options` are the texts of A, B, C, …; `precision` is the number of decimals that a benchmark
     compares (MathVista), where its rows say so.
     """
 
     response: str
-    answer: str
+    answer: str | tuple[str, ...]
     answer_type: AnswerType
     options: tuple[str, ...] = ()
     precision: int | None = None
+
+    @classmethod
+    def of_problem(cls, problem: Problem, response: str) -> Self:
+        """`response` against all that the problem accepts."""
+        return cls(
+            response, problem.answer, problem.answer_type, problem.options, problem.precision
+        )
 
     @classmethod
     def of_row(cls, row: Mapping[str, Any]) -> Self:

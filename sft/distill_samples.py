@@ -133,7 +133,8 @@ def problem_digest(problem: Problem) -> str:
     """Of all that the policy reads and the grader compares with."""
     digest = hashlib.blake2b(digest_size=8)
     text = [problem.question, problem.options, problem.answer, problem.answer_type]
-    digest.update(json.dumps(text).encode())
+    precision = [] if problem.precision is None else [problem.precision]
+    digest.update(json.dumps(text + precision).encode())
     for image in problem.images:
         digest.update(hashlib.blake2b(image.read()).digest())
     return digest.hexdigest()

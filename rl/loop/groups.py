@@ -110,7 +110,7 @@ def _sample(response: GradedResponse) -> Sample:
     return Sample(
         problem_id=problem.id,
         question=problem.question,
-        answer=problem.answer,
+        answer=problem.gold,
         answer_type=problem.answer_type,
         options=problem.options,
         response=rollout.text,

@@ -34,7 +34,7 @@ def grader() -> Iterator[Grader]:
 
 
 def problem(
-    name: str = "p", question: str = "How many?", answer: str = "7", **more: Any
+    name: str = "p", question: str = "How many?", answer: str | tuple[str, ...] = "7", **more: Any
 ) -> Problem:
     kind = more.pop("kind", AnswerType.NUMBER)
     return Problem(name, question, more.pop("images", ()), answer, kind, **more)
@@ -93,8 +93,9 @@ def test_equal_content_needs_equal_images_options_and_answer() -> None:
         problem("d", shown, answer="8", images=(picture(9),)),
         problem("e", "What is that?\n<image1>", images=(picture(9),)),
         problem("f", shown, options=("7",), images=(picture(9),)),
+        problem("g", shown, answer=("7", "8"), images=(picture(9),)),
     ]
-    assert len({content(one) for one in [same[0], *others]}) == 5
+    assert len({content(one) for one in [same[0], *others]}) == 6
 
 
 def test_every_rule_drops_its_problem_and_keeps_the_first_of_equals(grader: Grader) -> None:
