@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .killable_pool import START_SECONDS, Failure, KillablePool, Task
-from .math_worker import MathJob, MathResult, initialize, solve
+from .math_worker import Comparison, Comparisons, MathJob, MathResult, initialize, solve
 from .types import Outcome
+
+__all__ = ["Comparison", "Comparisons", "MathJob", "MathPool", "MathTask"]
 
 
 @dataclass(frozen=True, slots=True)
