@@ -23,14 +23,15 @@ from transformers.models.deepseek_v3.modeling_deepseek_v3 import (
 
 from ..configs.errors import CheckpointError
 from .configuration import KimiVLConfig
+from .json_files import read_object, shown, shown_name
 from .modeling import KimiVLForConditionalGeneration
+from .settings import check_model
 from .stored_tensors import (
     INDEX_FILE,
     SINGLE_FILE,
     files_of,
     iterate_tensors,
     raise_first,
-    read_object,
     stored_tensors,
 )
 
@@ -54,18 +55,24 @@ def load_config(folder: str | Path) -> KimiVLConfig:
     settings = read_object(path)
     if settings.get("model_type") != KimiVLConfig.model_type:
         raise CheckpointError(
-            f"{path}: model_type is {settings.get('model_type')!r}, not 'kimi_vl'"
+            f"{path}: model_type is {shown(settings.get('model_type'))}, not 'kimi_vl'"
         )
     for name in ("text_config", "vision_config"):
         if not isinstance(settings.get(name) or {}, dict):
             raise CheckpointError(f"{path}: {name} is not a JSON object")
     text = settings.get("text_config") or {}
     for name, value in _FIXED_SETTINGS.items():
-        if text.get(name, value) != value:
+        given = text.get(name, value)
+        if given != value or type(given) is not type(value):
             raise CheckpointError(
-                f"{path}: text_config.{name} is {text[name]!r}, only {value!r} is supported"
+                f"{path}: text_config.{name} is {shown(given)}, only {value!r} is supported"
             )
-    return KimiVLConfig(**{key: settings[key] for key in settings if key != "model_type"})
+    check_model(settings, path)
+    try:
+        return KimiVLConfig(**{key: settings[key] for key in settings if key != "model_type"})
+    except Exception as error:  # transformers' own checks of keys that we leave to it
+        reason = shown_name(" ".join(str(error).split()))
+        raise CheckpointError(f"{path}: transformers does not take it: {reason}") from error
 
 
 def empty_model(config: KimiVLConfig) -> KimiVLForConditionalGeneration:
@@ -111,7 +118,9 @@ def tensor_problems(folder: str | Path, model: torch.nn.Module) -> list[str]:
                 f"the config asks for {expected[name]}"
             )
         elif name not in expected and not _STALE_BUFFER.search(name):
-            problems.append(f"{tensor.file}: tensor {name} is not part of this architecture")
+            problems.append(
+                f"{tensor.file}: tensor {shown_name(name)} is not part of this architecture"
+            )
     table = folder / (INDEX_FILE if (folder / INDEX_FILE).is_file() else SINGLE_FILE)
     problems += [f"{table}: tensor {name} is missing" for name in expected if name not in listed]
     return problems
