@@ -8,7 +8,9 @@ import shutil
 import yaml
 
 
-def test_a_broken_off_rating_is_resumed_and_its_rates_are_curated(workshop, records, write_records):
+def test_a_broken_off_rating_is_resumed_and_its_rates_are_curated(
+    workshop, inside, records, write_records
+):
     config = yaml.safe_load((workshop.folder / "rl.yaml").read_text())
     # Sixteen samples at a time in the engine are chunks of two problems.
     config["rollout"]["engine"]["max_num_seqs"] = 8
@@ -33,7 +35,7 @@ def test_a_broken_off_rating_is_resumed_and_its_rates_are_curated(workshop, reco
         "max_response_tokens": config["rollout"]["max_response_tokens"],
     }
     out.with_suffix(".json").write_text(json.dumps({"settings": settings}))
-    resumed = workshop.run(
+    resumed = inside(
         *("kvl-rl", "rate", "sft/final", "problems/rated_in.jsonl", "--out", out),
         *("--samples", "8", "--config", "rate.yaml"),
     )
@@ -50,7 +52,7 @@ def test_a_broken_off_rating_is_resumed_and_its_rates_are_curated(workshop, reco
     assert all((out.parent / row["images"][0]).is_file() for row in rated)
 
     kept = workshop.folder / "curated/kept.jsonl"
-    workshop.run(
+    inside(
         *("kvl-rl", "curate", out, "--out", kept, "--checkpoint", "sft/final"),
         *("--tries", "4", "--config", "rate.yaml"),
     )
