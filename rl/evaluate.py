@@ -60,6 +60,7 @@ def grade_rollouts(
                 answer=by_id[rollout.problem_id].answer,
                 answer_type=by_id[rollout.problem_id].answer_type,
                 options=by_id[rollout.problem_id].options,
+                question=by_id[rollout.problem_id].question,
             )
             for rollout in rollouts
         ]
