@@ -148,7 +148,9 @@ def row_of(line: bytes) -> Row:
         precision = int(precision)
     if precision is not None and (type(precision) is not int or not 0 <= precision <= 20):
         raise BadRow(f"'precision' should be a number of decimals, is {precision!r}")
-    request = GradeRequest(response, gold, kind, options, precision)
+    question = fields.get("question")
+    question = question if isinstance(question, str) else ""
+    request = GradeRequest(response, gold, kind, options, precision, question)
     try:
         check_gold(request)
     except BadGold as error:

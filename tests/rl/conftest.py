@@ -15,7 +15,8 @@ from kvl.configs.common import ProblemSource
 from kvl.kimi_vl_model.tiny import write_tiny_checkpoint
 from kvl.problems.jsonl import write_jsonl
 from kvl.problems.loading import load_problems
-from kvl.problems.synthetic import generate
+from kvl.problems.synthetic import Split, generate
+from kvl.problems.synthetic.texts import written_texts
 from kvl.rl.learner.learner_group import LearnerGroup
 from kvl.rollouts.fleet import Fleet
 from stand_ins import LocalLearner, TinyFleet, stand_in, teach
@@ -73,12 +74,18 @@ class TinyRuns:
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("tiny_runs")
-    for split, count in (("train", 8), ("heldout", 4)):
+    splits: dict[Split, int] = {"train": 8, "heldout": 4}
+    for split, count in splits.items():
         write_jsonl(generate(split, count, ("arithmetic",), (1,), 0), folder / f"{split}.jsonl")
     problems, skipped = load_problems(ProblemSource(path=folder / "train.jsonl"))
     assert skipped == []
     # Two lengths, so that the length reward has something to tell apart in every group.
-    teach(write_tiny_checkpoint(folder / "tiny"), problems, ("", " I am sure."), steps=80)
+    teach(
+        write_tiny_checkpoint(folder / "tiny", written_texts()),
+        problems,
+        ("", " I am sure."),
+        steps=80,
+    )
     (folder / "rl.yaml").write_text(yaml.safe_dump(TRAIN))
     return folder
 
