@@ -16,6 +16,7 @@ from .types import Outcome, Verdict
 # larger number the 1 of a right answer would vanish. Larger ones are mistakes: times, token ids.
 LARGEST_VALUE = 1e6
 _SHOWN_CHARACTERS = 60
+_TIMES = ("m", "M")  # numpy's kinds of durations, which it counts among its integers, and dates
 
 
 class NotAReward(ValueError):
@@ -40,9 +41,10 @@ def number_of(value: Any) -> float:
     numpy's or torch's arrays without dimensions that hold one. Raises `NotAReward` for anything
     else: text, None, complex numbers, NaN, infinities, and magnitudes above `LARGEST_VALUE`.
     """
-    if getattr(value, "shape", None) == () and callable(getattr(value, "item", None)):
+    kind = getattr(getattr(value, "dtype", None), "kind", None)
+    if kind not in _TIMES and getattr(value, "shape", None) == () and hasattr(value, "item"):
         value = value.item()
-    if not isinstance(value, Real | Decimal):
+    if kind in _TIMES or not isinstance(value, Real | Decimal):
         raise NotAReward(f"{shown(value)}, not a finite number or a Verdict")
     try:
         number = float(value)
@@ -71,6 +73,8 @@ def value_of(value: Any) -> Value:
         ) from None
     if not isinstance(value.reason, str):
         raise NotAReward(f"a Verdict with the reason {shown(value.reason)}, which is no text")
+    if not isinstance(value.extracted, str | None):
+        raise NotAReward(f"a Verdict with the answer {shown(value.extracted)}, which is no text")
     if not isinstance(value.parts, Mapping):
         raise NotAReward(f"a Verdict with the parts {shown(value.parts)}, which are no mapping")
     parts = {}
