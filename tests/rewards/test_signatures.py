@@ -94,7 +94,7 @@ def annotated(
     return url, limit, mode, share
 
 
-def unresolvable(sample: "Unknown", model: "Unknown" = 1, array: np.ndarray = None):  # type: ignore # noqa: RUF013
+def unresolvable(sample: "Unknown", model: "Unknown" = 1, array: np.ndarray = None):  # type: ignore
     return model, array
 
 

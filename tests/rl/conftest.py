@@ -33,7 +33,7 @@ TRAIN = {
     },
     # The length reward makes advantages also where no sample is right.
     "rewards": [{"type": "accuracy"}, {"type": "length", "weight": 0.5}],
-    "reward": {"grader_timeout_seconds": 60},
+    "grader": {"timeout_seconds": 60},
     "learner": {
         "minibatches": 2,
         "pack_tokens": 128,
