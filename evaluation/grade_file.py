@@ -31,7 +31,7 @@ ROWS_AT_ONCE = 256
 SHOWN_BAD_ROWS = 20
 
 _LISTED_TYPES = (AnswerType.LIST, AnswerType.MULTI_SELECT)
-_LETTERED = re.compile(r"^\s*[(\[]?([A-J])[)\].:、]\s*(.+)$", re.DOTALL)
+_LETTERED = re.compile(r"^\s*[(\[]?([A-Z])[)\].:、]\s*(.+)$", re.DOTALL)
 
 
 class BadRow(ValueError):
@@ -195,7 +195,7 @@ def options_of(value: Any) -> tuple[str, ...]:
     if isinstance(value, Mapping):
         letters = [str(letter).strip().strip("().").upper() for letter in value]
         if not set(letters) <= set(CHOICE_LETTERS) or len(set(letters)) != len(letters):
-            raise BadRow(f"'options' should be keyed by letters A to J, has {list(value)}")
+            raise BadRow(f"'options' should be keyed by letters A to Z, has {list(value)}")
         texts = dict(zip(letters, map(str, value.values()), strict=True))
         last = max(map(CHOICE_LETTERS.index, letters), default=-1)
         return tuple(texts.get(letter, "") for letter in CHOICE_LETTERS[: last + 1])
