@@ -240,10 +240,10 @@ def _unsupported(path: Path, entries: dict[str, _Entry]) -> Iterator[str]:
         if one.dtype not in _DTYPES:
             by_dtype.setdefault(one.dtype, []).append(name)
     for dtype, names in by_dtype.items():
-        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        others = f" and {len(names) - 1} more are" if len(names) > 1 else " is"
         yield (
-            f"{path}: tensor {shown_name(names[0])}{more} stored as {dtype}, which is not "
-            f"supported: dequantize the checkpoint to {', '.join(reversed(_DTYPES))} first"
+            f"{path}: tensor {shown_name(names[0])}{others} stored as {dtype}, a dtype that is "
+            "not supported: dequantize the checkpoint to BF16, F16 or F32 first"
         )
 
 

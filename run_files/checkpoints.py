@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..kimi_vl_model.checkpoint import replace_folder
+from ..kimi_vl_model.folders import replace_folder
 from ..kimi_vl_model.soundness import check_checkpoint
 
 _NAME = re.compile(r"^iteration_(\d{6})$")
