@@ -194,7 +194,7 @@ class Workshop:
 
     def run(self, *arguments: str | Path, **environment: str) -> Command:
         """A command that must succeed and end all its processes."""
-        command = self.start(*arguments, **environment).wait()
+        command = self.start(*arguments, ray_folder=None, **environment).wait()
         assert command.process.returncode == 0, f"{command.stdout}\n{command.stderr}"
         assert command.left_over() == []
         return command

@@ -79,7 +79,7 @@ class TinyFleet:
         self.processor = KimiVLProcessor.from_pretrained(checkpoint)
         self._banned = torch.tensor(banned_ids(self.processor.tokenizer))
         self._stops = set(stop_ids(self.processor.tokenizer))
-        self._version = 0
+        self._version, self._seed = 0, seed
         self.is_open = True
 
     def __enter__(self) -> Self:
@@ -129,7 +129,7 @@ class TinyFleet:
         prompt = prepare(request, settings, self.processor, limit, torch.float32)
         own = [(one.sample, one) for one in request.continued]
         for sample, before in own or [(number, None) for number in range(settings.samples)]:
-            seed = sample_seed(settings.seed, request.problem_id, sample) or 0
+            seed = sample_seed(settings.seed or self._seed, request.problem_id, sample) or 0
             done = len(before.response_token_ids) if before else 0
             yield _Response(
                 request.problem_id,

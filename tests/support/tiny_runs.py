@@ -15,7 +15,7 @@ from kvl.configs.common import ProblemSource
 from kvl.kimi_vl_model.tiny import write_tiny_checkpoint
 from kvl.problems.jsonl import write_jsonl
 from kvl.problems.loading import load_problems
-from kvl.problems.synthetic import generate
+from kvl.problems.synthetic import Split, generate
 from kvl.rl.learner.learner_group import LearnerGroup
 from kvl.rollouts.fleet import Fleet
 from stand_ins import LocalLearner, TinyFleet, stand_in, teach
@@ -69,24 +69,23 @@ class TinyRuns:
         self.fleets = stand_in(self.patch, Fleet, make)
 
 
-@pytest.fixture(scope="session")
-def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def furnish(folder: Path) -> None:
+    """A tiny checkpoint that knows the format, problems, and the config `TRAIN`."""
     torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("tiny_runs")
-    for split, count in (("train", 8), ("heldout", 4)):
+    counts: dict[Split, int] = {"train": 8, "heldout": 4}
+    for split, count in counts.items():
         write_jsonl(generate(split, count, ("arithmetic",), (1,), 0), folder / f"{split}.jsonl")
     problems, skipped = load_problems(ProblemSource(path=folder / "train.jsonl"))
     assert skipped == []
     # Two lengths, so that the length reward has something to tell apart in every group.
     teach(write_tiny_checkpoint(folder / "tiny"), problems, ("", " I am sure."), steps=80)
     (folder / "rl.yaml").write_text(yaml.safe_dump(TRAIN))
-    return folder
 
 
-@pytest.fixture
-def tiny(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> TinyRuns:
+def tiny_runs(folder: Path, patch: pytest.MonkeyPatch) -> TinyRuns:
+    """Commands find the stand-ins in place of a fleet and of ranks, as long as `patch` lasts."""
     # Nothing of such a run needs Ray.
-    monkeypatch.setattr("ray.is_initialized", lambda: True)
-    fleets = stand_in(monkeypatch, Fleet, TinyFleet)
-    learners = stand_in(monkeypatch, LearnerGroup, LocalLearner)
-    return TinyRuns(tiny_folder, monkeypatch, fleets, learners)
+    patch.setattr("ray.is_initialized", lambda: True)
+    fleets = stand_in(patch, Fleet, TinyFleet)
+    learners = stand_in(patch, LearnerGroup, LocalLearner)
+    return TinyRuns(folder, patch, fleets, learners)
