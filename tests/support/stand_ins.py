@@ -246,7 +246,7 @@ def teach(folder: Path, problems: Sequence[Problem], endings: Sequence[str], ste
     in the right format and some of them right."""
     model = load_model(folder).train()
     processor = KimiVLProcessor.from_pretrained(folder)
-    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    optimizer = torch.optim.Adam(model.parameters())
     end = min(stop_ids(processor.tokenizer))
     for step in range(steps):
         problem = problems[step % len(problems)]
@@ -260,6 +260,7 @@ def teach(folder: Path, problems: Sequence[Problem], endings: Sequence[str], ste
         ids = torch.tensor([prompt.token_ids + reply])
         labels = torch.tensor([[-100] * len(prompt.token_ids) + reply])
         model(ids, labels=labels, **features).loss.backward()
+        optimizer.param_groups[0]["lr"] = 3e-3 * (1 - step / steps)
         optimizer.step()
         optimizer.zero_grad()
     source = folder.rename(folder.with_name("untaught"))

@@ -21,6 +21,7 @@ from kvl.rollouts.fleet import Fleet
 from stand_ins import LocalLearner, TinyFleet, stand_in, teach
 
 TRAIN = {
+    "run_dir": "run",
     "checkpoint": "tiny",
     "problems": {"path": "train.jsonl"},
     "iterations": 3,
@@ -78,7 +79,7 @@ def furnish(folder: Path) -> None:
     problems, skipped = load_problems(ProblemSource(path=folder / "train.jsonl"))
     assert skipped == []
     # Two lengths, so that the length reward has something to tell apart in every group.
-    teach(write_tiny_checkpoint(folder / "tiny"), problems, ("", " I am sure."), steps=80)
+    teach(write_tiny_checkpoint(folder / "tiny"), problems, ("", " I am sure."), steps=120)
     (folder / "rl.yaml").write_text(yaml.safe_dump(TRAIN))
 
 
