@@ -19,6 +19,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 if TYPE_CHECKING:
     from shared_engine import SharedEngine
+    from tiny_runs import TinyRuns
     from xdist.remote import Producer
 
 # No test has a time limit: on a shared machine it would fail for reasons of its own.
@@ -99,3 +100,21 @@ def shared_engine(
     yield engine
     engine.close()
     assert not list(SHARED_MEMORY.glob(f"{FILE_PREFIX}{os.getpid()}-*"))
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny checkpoint that was taught a little, problems and `rl.yaml`."""
+    from tiny_runs import furnish
+
+    folder = tmp_path_factory.mktemp("tiny_runs")
+    furnish(folder)
+    return folder
+
+
+@pytest.fixture
+def tiny(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> TinyRuns:
+    """Runs `kvl-rl` in that folder on the tiny model itself, without Ray and without vLLM."""
+    from tiny_runs import tiny_runs
+
+    return tiny_runs(tiny_folder, monkeypatch)

@@ -49,7 +49,7 @@ def test_padded_values_change_neither_results_nor_gradients(
         (output.detach(), *torch.autograd.grad(output, inputs, cotangent))
         for output in (
             causal_attention(*inputs, scaling=scaling),
-            F.scaled_dot_product_attention(*inputs, is_causal=True, scale=scaling),
+            F.scaled_dot_product_attention(*inputs, is_causal=True, scale=scaling),  # pyright: ignore
         )
     )
     for got, want in zip(found, expected, strict=True):

@@ -343,7 +343,7 @@ def test_dpo_trainer_takes_steps_on_the_pairs(
     chosen, rejected = trainer.compute_ref_log_probs(trainer.ref_model, batch)
     with torch.no_grad():
         inputs = {k: v for k, v in batch.items() if k not in ("attention_mask", "completion_mask")}
-        hidden = policy.hidden_states(**inputs)
+        hidden = policy.hidden_states(**inputs)  # pyright: ignore[reportArgumentType]
     mask = batch["completion_mask"][:, 1:].bool()
     for index, total in enumerate([*chosen, *rejected]):
         own, _ = token_logprobs(

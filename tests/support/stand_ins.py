@@ -79,7 +79,7 @@ class TinyFleet:
         self.processor = KimiVLProcessor.from_pretrained(checkpoint)
         self._banned = torch.tensor(banned_ids(self.processor.tokenizer))
         self._stops = set(stop_ids(self.processor.tokenizer))
-        self._version = 0
+        self._version, self._seed = 0, seed
         self.is_open = True
 
     def __enter__(self) -> Self:
@@ -134,7 +134,7 @@ class TinyFleet:
         prompt = prepare(request, settings, self.processor, limit, torch.float32)
         own = [(one.sample, one) for one in request.continued]
         for sample, before in own or [(number, None) for number in range(settings.samples)]:
-            seed = sample_seed(settings.seed, request.problem_id, sample) or 0
+            seed = sample_seed(settings.seed or self._seed, request.problem_id, sample) or 0
             done = len(before.response_token_ids) if before else 0
             yield _Response(
                 request.problem_id,
@@ -152,7 +152,7 @@ class TinyFleet:
         hidden = self.model.hidden_states(
             torch.cat(sequences)[None],
             torch.cat([torch.arange(len(sequence)) for sequence in sequences])[None],
-            **_features([image for one in running for image in one.prompt.images]),
+            **_features([image for one in running for image in one.prompt.images]),  # pyright: ignore
         )[0]
         ends = torch.tensor([len(sequence) for sequence in sequences]).cumsum(0) - 1
         weight = self.model.language_model.lm_head.weight
@@ -251,7 +251,7 @@ def teach(folder: Path, problems: Sequence[Problem], endings: Sequence[str], ste
     in the right format and some of them right."""
     model = load_model(folder).train()
     processor = KimiVLProcessor.from_pretrained(folder)
-    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    optimizer = torch.optim.Adam(model.parameters())
     end = min(stop_ids(processor.tokenizer))
     for step in range(steps):
         problem = problems[step % len(problems)]
@@ -265,6 +265,7 @@ def teach(folder: Path, problems: Sequence[Problem], endings: Sequence[str], ste
         ids = torch.tensor([prompt.token_ids + reply])
         labels = torch.tensor([[-100] * len(prompt.token_ids) + reply])
         model(ids, labels=labels, **features).loss.backward()
+        optimizer.param_groups[0]["lr"] = 3e-3 * (1 - step / steps)
         optimizer.step()
         optimizer.zero_grad()
     source = folder.rename(folder.with_name("untaught"))

@@ -22,6 +22,7 @@ from kvl.rollouts.fleet import Fleet
 from stand_ins import LocalLearner, TinyFleet, stand_in, teach
 
 TRAIN = {
+    "run_dir": "run",
     "checkpoint": "tiny",
     "problems": {"path": "train.jsonl"},
     "iterations": 3,
@@ -70,30 +71,24 @@ class TinyRuns:
         self.fleets = stand_in(self.patch, Fleet, make)
 
 
-@pytest.fixture(scope="session")
-def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def furnish(folder: Path) -> None:
+    """A tiny checkpoint that knows the format, problems, and the config `TRAIN`."""
     torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("tiny_runs")
-    splits: dict[Split, int] = {"train": 8, "heldout": 4}
-    for split, count in splits.items():
+    counts: dict[Split, int] = {"train": 8, "heldout": 4}
+    for split, count in counts.items():
         write_jsonl(generate(split, count, ("arithmetic",), (1,), 0), folder / f"{split}.jsonl")
     problems, skipped = load_problems(ProblemSource(path=folder / "train.jsonl"))
     assert skipped == []
     # Two lengths, so that the length reward has something to tell apart in every group.
-    teach(
-        write_tiny_checkpoint(folder / "tiny", written_texts()),
-        problems,
-        ("", " I am sure."),
-        steps=80,
-    )
+    start = write_tiny_checkpoint(folder / "tiny", written_texts())
+    teach(start, problems, ("", " I am sure."), steps=120)
     (folder / "rl.yaml").write_text(yaml.safe_dump(TRAIN))
-    return folder
 
 
-@pytest.fixture
-def tiny(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> TinyRuns:
+def tiny_runs(folder: Path, patch: pytest.MonkeyPatch) -> TinyRuns:
+    """Commands find the stand-ins in place of a fleet and of ranks, as long as `patch` lasts."""
     # Nothing of such a run needs Ray.
-    monkeypatch.setattr("ray.is_initialized", lambda: True)
-    fleets = stand_in(monkeypatch, Fleet, TinyFleet)
-    learners = stand_in(monkeypatch, LearnerGroup, LocalLearner)
-    return TinyRuns(tiny_folder, monkeypatch, fleets, learners)
+    patch.setattr("ray.is_initialized", lambda: True)
+    fleets = stand_in(patch, Fleet, TinyFleet)
+    learners = stand_in(patch, LearnerGroup, LocalLearner)
+    return TinyRuns(folder, patch, fleets, learners)
