@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ..configs.common import ProblemSource
+from ..configs.files import write_atomically, write_json
 from ..configs.rl import RewardConfig
 from ..configs.rollout import RolloutConfig
+from ..kimi_vl_model.weights_check import check_weights
 from ..problems.loading import load_problems
 from ..problems.types import Problem, Skipped
 from ..rewards.grader import Grader
@@ -20,8 +22,6 @@ from ..rewards.types import GradeRequest, Policy, Verdict
 from ..rl.types import raw_accuracy
 from ..rollouts.fleet import Fleet
 from ..rollouts.types import Rollout, RolloutFailure, SamplingSettings, StopReason
-from ..run_files.checkpoints import check_weights
-from ..run_files.recorder import write_atomically
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,11 +181,10 @@ def write_evaluation(
     folder: Path, name: str, summary: dict[str, Any], rows: Sequence[dict[str, Any]]
 ) -> Path:
     """`name.json` and `name.jsonl` in `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-    (folder / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+    write_atomically(folder / f"{name}.jsonl", "".join(lines))
     path = folder / f"{name}.json"
-    write_atomically(path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+    write_json(path, summary)
     return path
 
 

@@ -17,7 +17,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ..configs.common import LoRAConfig
-from .checkpoint import persistent_state, replace_folder, whole
+from ..configs.files import atomic_folder
+from .checkpoint import persistent_state, whole
 from .modeling import KimiVLForConditionalGeneration
 
 # Attention, the dense layer's MLP and the shared experts.
@@ -61,13 +62,11 @@ def save_adapter(
 
     tensors as from `adapter_tensors`; source is the checkpoint that they adapt.
     """
-    partial = folder.with_name(f".{folder.name}.partial")
-    partial.mkdir(parents=True, exist_ok=True)
     settings = adapted.peft_config["default"]
     settings.base_model_name_or_path = str(source)
-    settings.save_pretrained(str(partial))
-    save_file(tensors, partial / "adapter_model.safetensors", metadata={"format": "pt"})
-    replace_folder(partial, folder)
+    with atomic_folder(folder) as partial:
+        settings.save_pretrained(str(partial))
+        save_file(tensors, partial / "adapter_model.safetensors", metadata={"format": "pt"})
 
 
 def plain_state(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

@@ -22,6 +22,7 @@ from transformers.models.deepseek_v3.modeling_deepseek_v3 import (
 )
 
 from ..configs.errors import CheckpointError
+from ..configs.files import atomic_folder
 from .configuration import KimiVLConfig
 from .modeling import KimiVLForConditionalGeneration
 from .stored_tensors import (
@@ -182,38 +183,25 @@ def export_checkpoint(
     stored, problems = stored_tensors(source)
     raise_first(problems)
     dtypes = {name: tensor.dtype for name, tensor in stored.items()}
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for file in source.iterdir():
-        if file.is_file() and file.suffix != ".safetensors" and file.name != INDEX_FILE:
-            shutil.copyfile(file, partial / file.name)
-    writer = _ShardWriter(partial, max_shard_bytes)
-    for name, tensor in published_tensors(state):
-        if name not in dtypes:
-            raise CheckpointError(f"{source}: has no tensor {name}, so it cannot be exported")
-        writer.add(name, tensor.to("cpu", dtypes.pop(name)))
-    for name in [name for name in dtypes if _STALE_BUFFER.search(name)]:
-        writer.add(name, stored[name].read())
-        del dtypes[name]
-    if dtypes:
-        raise CheckpointError(
-            f"{out}: the model lacks {len(dtypes)} tensor(s) of {source}, "
-            f"first {next(iter(dtypes))}"
-        )
-    writer.finish()
-    replace_folder(partial, out)
+    with atomic_folder(out) as partial:
+        for file in source.iterdir():
+            if file.is_file() and file.suffix != ".safetensors" and file.name != INDEX_FILE:
+                shutil.copyfile(file, partial / file.name)
+        writer = _ShardWriter(partial, max_shard_bytes)
+        for name, tensor in published_tensors(state):
+            if name not in dtypes:
+                raise CheckpointError(f"{source}: has no tensor {name}, so it cannot be exported")
+            writer.add(name, tensor.to("cpu", dtypes.pop(name)))
+        for name in [name for name in dtypes if _STALE_BUFFER.search(name)]:
+            writer.add(name, stored[name].read())
+            del dtypes[name]
+        if dtypes:
+            raise CheckpointError(
+                f"{out}: the model lacks {len(dtypes)} tensor(s) of {source}, "
+                f"first {next(iter(dtypes))}"
+            )
+        writer.finish()
     return out
-
-
-def replace_folder(partial: Path, out: Path) -> None:
-    """Rename a finished folder into place, over an older one if there is one."""
-    old = out.with_name(f".{out.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        os.replace(out, old)
-    os.replace(partial, out)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 class _ShardWriter:

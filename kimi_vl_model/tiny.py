@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,8 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from .checkpoint import SINGLE_FILE, persistent_state, published_tensors, replace_folder
+from ..configs.files import atomic_folder
+from .checkpoint import SINGLE_FILE, persistent_state, published_tensors
 from .configuration import KimiVLConfig
 from .modeling import KimiVLForConditionalGeneration
 from .tokenization import PATTERN, RESERVED_SLOTS
@@ -123,9 +123,19 @@ def write_tiny_checkpoint(
     """Write a random checkpoint of about 2 M parameters, or of the sizes given; the same seed
     writes the same bytes."""
     folder = Path(folder)
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    with atomic_folder(folder) as partial:
+        _write_files(partial, seed, texts, text_config, vision_config, dtype)
+    return folder
+
+
+def _write_files(
+    partial: Path,
+    seed: int,
+    texts: Iterable[str] | None,
+    text_config: dict[str, Any],
+    vision_config: dict[str, Any],
+    dtype: torch.dtype,
+) -> None:
     ranks = train_ranks(_default_texts() if texts is None else texts, BASE_RANKS)
     lines = [f"{base64.b64encode(token).decode()} {rank}\n" for rank, token in enumerate(ranks)]
     (partial / "tiktoken.model").write_text("".join(lines))
@@ -172,8 +182,6 @@ def write_tiny_checkpoint(
         for name, tensor in published_tensors(persistent_state(model))
     }
     save_file(tensors, partial / SINGLE_FILE, metadata={"format": "pt"})
-    replace_folder(partial, folder)
-    return folder
 
 
 def _write_json(path: Path, value: object) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from PIL import Image
 
+from ..configs.files import atomic_file, write_atomically
 from .types import (
     CHOICE_LETTERS,
     PLACEHOLDER,
@@ -59,18 +60,12 @@ def write_jsonl(problems: Iterable[Problem], path: Path) -> int:
     Raises `ProblemError` if an image cannot be read or its format is unknown.
     """
     folder = path.parent / "images"
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     count = 0
-    try:
-        with partial.open("w", encoding="utf-8") as lines:
-            for problem in problems:
-                record = _record(problem, folder)
-                lines.write(json.dumps(record, ensure_ascii=False) + "\n")
-                count += 1
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with atomic_file(path) as lines:
+        for problem in problems:
+            record = _record(problem, folder)
+            lines.write(f"{json.dumps(record, ensure_ascii=False)}\n".encode())
+            count += 1
     return count
 
 
@@ -234,7 +229,5 @@ def _store(image: ImageSource, folder: Path) -> str:
     name = f"{hashlib.sha256(data).hexdigest()[:20]}.{suffix}"
     target = folder / name
     if not target.exists():
-        partial = folder / f"{name}.{os.getpid()}.tmp"
-        partial.write_bytes(data)
-        partial.replace(target)
+        write_atomically(target, data)
     return name

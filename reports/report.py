@@ -11,7 +11,8 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ..configs.errors import KVLError
-from ..run_files.recorder import Record, read_lines, read_records, write_atomically
+from ..configs.files import write_atomically
+from ..run_files.metrics_file import Record, read_lines, read_records
 from .cards import change_counts, evaluation_cards, transcript_cards
 from .curves import breakdowns, curves, sft_loss
 

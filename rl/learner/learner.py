@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
+from math import isfinite, nan
 from pathlib import Path
 from typing import Any
 
@@ -123,14 +124,19 @@ class Learner:
         return total(reports)
 
     def update(self) -> UpdateReport:
-        """Several optimizer steps on the groups taken last; π_i stays fixed throughout."""
+        """Several optimizer steps on the groups taken last; π_i stays fixed throughout.
+
+        A step whose loss or gradient norm is not finite is left out, on all ranks alike, so that
+        the weights stay finite; the report counts it.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, self.iteration)
         world = self.address.world_size
         loss, ell_sum, ell_max, tokens, sequences, clipped = 0.0, 0.0, 0.0, 0, 0, 0
         ptx_loss = 0.0
-        grad_norms = []
+        grad_norms: list[float] = []
         for step, minibatch in enumerate(self.minibatches):
+            before = loss, ell_sum, ell_max, sequences, clipped, ptx_loss
             counts = self._global_counts(minibatch)
             ptx_loss += self._ptx_backward(self.iteration * len(self.minibatches) + step)
             for position, packed in enumerate(minibatch):
@@ -152,22 +158,36 @@ class Learner:
             norm = self.accelerator.clip_grad_norm_(
                 self.policy.parameters(), self.config.learner.optimizer.max_grad_norm
             )
-            grad_norms.append(float(norm))  # pyright: ignore[reportArgumentType]
-            self.optimizer.step()
+            grad_norm = float(norm)  # pyright: ignore[reportArgumentType]
+            if self._all_finite(grad_norm, loss, ptx_loss):
+                grad_norms.append(grad_norm)
+                self.optimizer.step()
+            else:
+                loss, ell_sum, ell_max, sequences, clipped, ptx_loss = before
             self.optimizer.zero_grad()
         if self.config.learner.reset_optimizer:
             # Moments and step counts; the learning rate keeps its position.
             self.optimizer.optimizer.state.clear()
+        steps = len(grad_norms)
         return UpdateReport(
             sequences=sequences,
-            loss=loss / len(self.minibatches),
+            loss=loss / steps if steps else nan,
             ell_sum=ell_sum,
             ell_max=ell_max,
-            grad_norm=sum(grad_norms) / len(grad_norms),
+            grad_norm=sum(grad_norms) / steps if steps else nan,
             tokens=tokens,
             clipped=clipped,
-            ptx_loss=ptx_loss / len(self.minibatches),
+            ptx_loss=ptx_loss / steps if steps else nan,
+            skipped=len(self.minibatches) - steps,
         )
+
+    def _all_finite(self, *values: float) -> bool:
+        """Whether these are finite on every rank."""
+        finite = all(map(isfinite, values))
+        if self.address.world_size == 1:
+            return finite
+        broken: Any = torch.tensor(float(not finite), device=self.accelerator.device)
+        return not float(self.accelerator.reduce(broken))  # pyright: ignore[reportArgumentType]
 
     def _ptx_backward(self, step: int) -> float:
         """Gradients of the supervised term; returns this rank's share of the mean token loss."""

@@ -70,6 +70,7 @@ class LearnerGroup:
             tokens=sum(report.tokens for report in reports),
             clipped=sum(report.clipped for report in reports),
             ptx_loss=sum(report.ptx_loss for report in reports),
+            skipped=reports[0].skipped,
         )
 
     def score(self, groups: Sequence[Group], iteration: int) -> float:

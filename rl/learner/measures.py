@@ -76,7 +76,8 @@ class UpdateReport:
     """A rank's share of an iteration's optimizer steps. ℓ is taken before each step.
 
     `clipped` counts what the objective gave no policy gradient, tokens or sequences; `ptx_loss`
-    is the mean token loss of the demonstrations.
+    is the mean token loss of the demonstrations. `skipped` steps were left out on all ranks,
+    because the loss or the gradient norm was not finite; all but `tokens` is of the others.
     """
 
     sequences: int
@@ -87,3 +88,4 @@ class UpdateReport:
     tokens: int
     clipped: int
     ptx_loss: float
+    skipped: int = 0

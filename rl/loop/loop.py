@@ -5,7 +5,6 @@ problems → rollouts → verdicts → groups → reference log-probs → optimi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,8 +16,9 @@ from ...rewards.combine import Rewards
 from ...rewards.grader import Grader
 from ...rollouts.fleet import Fleet
 from ...rollouts.types import SamplingSettings
-from ...run_files.checkpoints import RunCheckpoints
-from ...run_files.recorder import Recorder, write_atomically
+from ...run_files.checkpoints import Checkpoints
+from ...run_files.evaluations import best_of, note_best
+from ...run_files.recorder import Recorder
 from ..choosing.chooser import ProblemSampler
 from ..learner.learner_group import LearnerGroup
 from ..schedule import learning_rate, max_response_tokens, temperature
@@ -46,7 +46,7 @@ class Run:
     grader: Grader
     rewards: Rewards
     recorder: Recorder
-    checkpoints: RunCheckpoints
+    checkpoints: Checkpoints
     partial: PartialRollouts
 
 
@@ -173,14 +173,13 @@ def keep_best(run: Run, done: int, metrics: Mapping[str, float]) -> None:
     value = metrics.get(f"evaluation/{name}")
     if name is None or value is None:
         return
-    note = config.run_dir / "best.json"
-    if note.is_file() and json.loads(note.read_text())["value"] >= value:
+    best = best_of(config.run_dir)
+    if best is not None and best["metric"] == name and best["value"] >= value:
         return
     with run.recorder.stage("checkpoint"):
         folder = config.run_dir.absolute()
         run.learner.export(folder / "best", folder / "best_adapter")
-    best = {"metric": name, "value": value, "iteration": done}
-    write_atomically(note, json.dumps(best) + "\n")
+    note_best(config.run_dir, name, value, done)
 
 
 def save_checkpoint(run: Run, done: int) -> None:

@@ -26,6 +26,8 @@ def iteration_metrics(
                  groups without a right answer in which the length reward still differs
     ell_*        ℓ before each optimizer step: mean, and largest absolute value
     truncated_share, repetition_share   responses cut by the token cap and by the repetition stop
+    steps_skipped   optimizer steps left out, because their loss or gradient norm was not finite;
+                 loss and grad_norm are means over the others
     masked_share, stale_share, clipped   tokens left out of the loss, tokens of older weights, and
                  how many tokens or sequences the objective gave no policy gradient
     """
@@ -71,6 +73,7 @@ def iteration_metrics(
         "clipped": update.clipped,
         "ptx_loss": update.ptx_loss,
         "grad_norm": update.grad_norm,
+        "steps_skipped": update.skipped,
         "learner_tokens": update.tokens,
         "refills": collected.refills,
         "waiting_groups": collected.waiting,

@@ -13,7 +13,8 @@ from kvl.problems.types import AnswerType, ImageSource, Problem
 from kvl.rewards.types import Outcome, Verdict
 from kvl.rl.types import Group
 from kvl.rollouts.types import Rollout, Segment, StopReason
-from kvl.run_files.recorder import Recorder, read_records, transcript_files
+from kvl.run_files.metrics_file import read_records
+from kvl.run_files.recorder import Recorder, transcript_files
 from PIL import Image
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
