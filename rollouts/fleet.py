@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any
 
 import ray
+from ray._private import utils as ray_utils
 from ray._private.services import find_bootstrap_address
 from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
@@ -85,12 +86,12 @@ class _WithoutWorkingDirectory(JobConfig):
 def _own_sigterm_handler() -> Iterator[None]:
     """Ray replaces the command's handler by one that exits without a word. Not afterwards: a
     signal may come while Ray starts."""
-    theirs = ray._private.utils.set_sigterm_handler
-    ray._private.utils.set_sigterm_handler = lambda _handler: None
+    theirs = ray_utils.set_sigterm_handler
+    ray_utils.set_sigterm_handler = lambda _handler: None
     try:
         yield
     finally:
-        ray._private.utils.set_sigterm_handler = theirs
+        ray_utils.set_sigterm_handler = theirs
 
 
 def _running_cluster() -> str | None:

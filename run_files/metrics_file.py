@@ -33,7 +33,7 @@ class MetricsFile:
 
     def read(self) -> list[Record]:
         """The readable records."""
-        return [line for line in read_lines(self.path) if _is_count(line.get(self.counter))]
+        return [line for line in read_lines(self.path) if isinstance(line.get(self.counter), int)]
 
     def continue_after(self, last: int) -> list[Record]:
         """Drop the lines after `last`, which will be written again; returns what is left.
@@ -47,7 +47,8 @@ class MetricsFile:
         *lines, _cut_short = read_bytes(self.path).split(b"\n")
         for number, line in enumerate(lines, start=1):
             record = _record(line)
-            if record is None or not _is_count(count := record.get(self.counter)):
+            count = None if record is None else record.get(self.counter)
+            if record is None or not isinstance(count, int):
                 raise KVLError(
                     f"{self.path}:{number}: is no record of a {self.counter}; mend that line, or "
                     "move the file away to go on without what it holds"
@@ -76,10 +77,6 @@ def _record(line: bytes) -> Record | None:
     except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _finite(value: Any) -> Any:
