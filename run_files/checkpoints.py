@@ -62,6 +62,7 @@ class Checkpoints:
         self.keep = keep
         self.run = run
         self._say = say
+        self._damaged: set[Path] = set()  # found so by their digests
         self._name = re.compile(rf"{unit}_(\d{{6,}})")
 
     def latest(self) -> Checkpoint | None:
@@ -78,6 +79,7 @@ class Checkpoints:
                     self._say(f"{'; '.join(damaged)}: damaged, {folder.name} is used instead")
                 return Checkpoint(position, folder)
             damaged.append(f"{folder} ({damage})")
+            self._damaged.add(folder)
         if damaged:
             raise CheckpointError(
                 f"{'; '.join(damaged)}: damaged, and no whole checkpoint is left; delete "
@@ -129,12 +131,21 @@ class Checkpoints:
             write_json(written / MANIFEST, manifest)
             replace_folder(written, final)
             self.give_up(position)
-            found = self._found()
-            # Reading the digests of them all would cost as much as saving them.
-            whole = [(n, p) for n, p in found if self._damage(n, p, digests=False) is None]
-            for one in set(found).difference(whole[-self.keep :]):
-                shutil.rmtree(one[1])
+            self._damaged.discard(final)
+            self._remove_old()
         return final
+
+    def _remove_old(self) -> None:
+        found = self._found()
+        # Without digests: reading all of the others would cost as much as having written this one.
+        whole = [
+            folder
+            for position, folder in found
+            if folder not in self._damaged and not self._damage(position, folder, digests=False)
+        ]
+        for _, folder in found:
+            if folder not in whole[-self.keep :]:
+                shutil.rmtree(folder)
 
     def _folder_name(self, position: int) -> str:
         return f"{self.unit}_{position:06d}"
