@@ -41,8 +41,10 @@ def weight_buckets(
     if bucket_bytes < 1:
         raise ValueError(f"bucket_bytes must be positive, not {bucket_bytes}")
     remove_abandoned(directory)
+    with file_errors(directory):
+        free = shutil.disk_usage(directory).free
     # Engines may still hold two buckets mapped while the third is written.
-    bucket_bytes = max(1, min(bucket_bytes, shutil.disk_usage(directory).free // 3))
+    bucket_bytes = max(1, min(bucket_bytes, free // 3))
     bucket: list[tuple[str, torch.Tensor]] = []
     size = 0
     for name, tensor in named_tensors:

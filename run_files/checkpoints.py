@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -86,6 +86,14 @@ class Checkpoints:
                 f"{self.folder} to start over, or choose another run_dir"
             )
         return None
+
+    def known_contents(self) -> Mapping[str, str]:
+        """The digests that the newest checkpoint which has some says its run's files have."""
+        for _, folder in reversed(self._found()):
+            with suppress(CheckpointError, OSError, ValueError):
+                if (held := _identity_of(folder)) is not None:
+                    return held.contents
+        return {}
 
     def save(self, position: int, state: dict[str, Any], fill: Callable[[Path], None]) -> None:
         """`fill` writes into the folder it is given; `state` is stored beside as JSON.
@@ -197,13 +205,16 @@ def _described(file: Path) -> dict[str, Any]:
 
 def _require_same_run(folder: Path, run: Identity) -> None:
     """Of a checkpoint that says whose it is; older ones do not."""
+    if (held := _identity_of(folder)) is not None:
+        require_same(folder / MANIFEST, held, run, "is the checkpoint of a run")
+
+
+def _identity_of(folder: Path) -> Identity | None:
     path = folder / MANIFEST
-    if not path.exists():
-        return
-    held = json.loads(path.read_bytes()).get("run")
-    if isinstance(held, dict):
-        try:
-            identity = Identity(dict(held["settings"]), dict(held["contents"]))
-        except (KeyError, TypeError, ValueError):
-            raise CheckpointError(f"{path}: `run` is not the identity of a run") from None
-        require_same(path, identity, run, "is the checkpoint of a run")
+    manifest = json.loads(path.read_bytes()) if path.exists() else {}
+    if not isinstance(manifest, dict) or (held := manifest.get("run")) is None:
+        return None
+    try:
+        return Identity(dict(held["settings"]), dict(held["contents"]))
+    except (KeyError, TypeError, ValueError):
+        raise CheckpointError(f"{path}: `run` is not the identity of a run") from None

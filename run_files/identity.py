@@ -73,9 +73,16 @@ def identity(
 
 
 def require_same_run(
-    path: Path, config: Config, may_change: Collection[str], now: Identity
+    path: Path,
+    config: Config,
+    may_change: Collection[str],
+    now: Identity,
+    contents: Mapping[str, str] | None = None,
 ) -> Config:
-    """The config saved at `path`. Raises KVLError if it is that of another run than `now`."""
+    """The config saved at `path`. Raises KVLError if it is that of another run than `now`.
+
+    contents   what is known of the digests that the saved config's paths had
+    """
     try:
         held = load_config(path, type(config))
     except ConfigError as error:
@@ -83,7 +90,8 @@ def require_same_run(
             f"{path}: cannot be compared with this command's config "
             f"({str(error).splitlines()[0]}); choose another run_dir"
         ) from None
-    require_same(path, identity(held, may_change), now, "this run_dir holds a run")
+    before = Identity(identity(held, may_change).settings, contents or {})
+    require_same(path, before, now, "this run_dir holds a run")
     return held
 
 

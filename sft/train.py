@@ -60,7 +60,7 @@ def _train(config: SFTConfig, arguments: TRLConfig, console: Console, final: Pat
         config.run_dir / "checkpoints", "step", config.keep_checkpoints, run, console.print
     )
     if saved.is_file() and (final.is_dir() or any(checkpoints.folder.glob("[!.]*"))):
-        require_same_run(saved, config, MAY_CHANGE, run)
+        require_same_run(saved, config, MAY_CHANGE, run, checkpoints.known_contents())
     if final.is_dir():
         console.print(f"{config.run_dir}: already finished, the checkpoint is in {final}")
         return final

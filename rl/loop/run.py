@@ -156,7 +156,7 @@ def resumable(config: RLConfig, run: Identity, checkpoints: Checkpoints) -> Chec
     done = config.iterations
     if saved.is_file():
         try:
-            done = require_same_settings(saved, config, run).iterations
+            done = require_same_settings(saved, config, run, checkpoints).iterations
         except KVLError:
             if final.is_dir() or any(checkpoints.folder.glob("[!.]*")):
                 raise
@@ -177,9 +177,11 @@ def resumable(config: RLConfig, run: Identity, checkpoints: Checkpoints) -> Chec
     return latest
 
 
-def require_same_settings(saved: Path, config: RLConfig, run: Identity) -> RLConfig:
+def require_same_settings(
+    saved: Path, config: RLConfig, run: Identity, checkpoints: Checkpoints
+) -> RLConfig:
     """The config of the run that the folder holds. Raises KVLError if it is another run."""
-    held = require_same_run(saved, config, MAY_CHANGE, run)
+    held = require_same_run(saved, config, MAY_CHANGE, run, checkpoints.known_contents())
     if held.evaluation is not None and config.evaluation is not None:
         before = identity(held.evaluation, EVALUATION_MAY_CHANGE)
         now = identity(config.evaluation, EVALUATION_MAY_CHANGE)

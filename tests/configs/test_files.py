@@ -87,7 +87,7 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(
     [
         (errno.ENOSPC, "free some space"),
         (errno.EROFS, "choose another place"),
-        (errno.EIO, "error"),
+        (errno.EIO, "err"),
     ],
 )
 def test_the_reason_comes_with_its_fix(tmp_path: Path, number: int, fix: str) -> None:
