@@ -8,11 +8,13 @@ import re
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
 USER_ERROR_EXIT = 2
+CLEAN_UP_SECONDS = 10.0  # in which a second signal does not interrupt
 # What the line says; the exit code is 128 + the number, as a shell reports it.
 _STOPPED_BY = {
     signal.SIGINT: "interrupted",
@@ -83,16 +85,20 @@ def user_errors() -> Iterator[None]:
 def _ended_by_signals() -> Iterator[list[int]]:
     """SIGTERM and SIGHUP raise `Stopped` in the main thread; the list holds the one that came.
 
-    Later ones are ignored: they would stop the cleaning up. Those that the command was started
-    to ignore (nohup) stay ignored.
+    Others that follow at once are ignored: they would stop the cleaning up. One that comes later
+    raises again, in case the first one got lost (in a destructor, say, which may not raise).
+    Signals that the command was started to ignore (nohup) stay ignored.
     """
     received: list[int] = []
+    since = 0.0
 
     def stop(number: int, _frame: FrameType | None) -> None:
-        for each in before:
-            signal.signal(each, signal.SIG_IGN)
-        received.append(number)
-        raise Stopped(number)
+        nonlocal since
+        now = time.monotonic()
+        if not received or now - since > CLEAN_UP_SECONDS:
+            since = now
+            received.append(number)
+            raise Stopped(number)
 
     before = {
         number: signal.getsignal(number)
@@ -105,9 +111,9 @@ def _ended_by_signals() -> Iterator[list[int]]:
     try:
         yield received
     finally:
-        if not received:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        for number, handler in before.items():
+            # After a stop the interpreter still ends what others registered for its exit.
+            signal.signal(number, signal.SIG_IGN if received else handler)
 
 
 def _signal_of(error: BaseException) -> int | None:
