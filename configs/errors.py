@@ -116,10 +116,13 @@ def _ended_by_signals() -> Iterator[list[int]]:
             signal.signal(number, signal.SIG_IGN if received else handler)
 
 
-def _signal_of(error: BaseException) -> int | None:
+def _signal_of(error: BaseException | None) -> int | None:
+    """The signal that an error is, or that was being cleaned up after when it was raised."""
     if isinstance(error, Stopped):
         return error.number
-    return signal.SIGINT if isinstance(error, KeyboardInterrupt) else None
+    if isinstance(error, KeyboardInterrupt):
+        return signal.SIGINT
+    return None if error is None else _signal_of(error.__context__)
 
 
 def _exit_as_stopped(number: int) -> None:

@@ -136,3 +136,16 @@ def test_what_the_system_refused_is_one_line_wherever_it_was_asked(
     printed = capsys.readouterr().err
     assert printed.startswith(f"error: {line}")
     assert printed.count("\n") == 1
+
+
+def test_what_fails_while_cleaning_up_after_ctrl_c_does_not_show(capsys):
+    def command():
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise ConfigError("while cleaning up")
+
+    with pytest.raises(SystemExit) as caught, user_errors():
+        command()
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == "interrupted\n"
