@@ -94,11 +94,11 @@ def annotated(
     return url, limit, mode, share
 
 
-def unresolvable(sample: "Unknown", model: "Unknown" = 1, array: np.ndarray = None):  # type: ignore # noqa: RUF013
+def unresolvable(sample: "Unknown", model: "Unknown" = 1, array: np.ndarray = None):  # type: ignore
     return model, array
 
 
-def unserialisable(sample, key=len, pattern=object()):
+def unserialisable(sample, key=len, pattern=SAMPLE):
     return key
 
 
