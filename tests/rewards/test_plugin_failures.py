@@ -329,16 +329,21 @@ def test_what_a_plugin_started_ends_when_the_command_is_killed(plugin, tmp_path,
     assert not psutil.wait_procs(own, timeout=30)[1]
 
 
-@pytest.mark.parametrize(
-    "name", ["kvl", "vllm", "datasets", "numpy", "pydantic", "json", "rewards"]
-)
-def test_a_users_folder_named_like_a_package_is_not_imported(tmp_path, name):
-    (tmp_path / name).mkdir()
-    (tmp_path / name / "__init__.py").write_text("raise ImportError('the user\\'s own')\n")
-    for module_name in ("types", "pickle", "struct", "ctypes"):
-        (tmp_path / f"{module_name}.py").write_text("raise ImportError('the user\\'s own')\n")
-    imported = "import json, pickle, numpy, datasets, vllm" if name != "vllm" else "import pickle"
-    (tmp_path / "own.py").write_text(f"{imported}\ndef f(sample): return 1.0\n")
+def test_a_users_folders_named_like_packages_are_not_imported(tmp_path):
+    installed = ("kvl", "vllm", "datasets", "numpy", "pydantic", "torch")
+    for name in (*installed, "rewards", "configs", "rl"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise ImportError('the user\\'s own')\n")
+    for name in ("types", "pickle", "struct", "ctypes", "multiprocessing"):
+        (tmp_path / f"{name}.py").write_text("raise ImportError('the user\\'s own')\n")
+    (tmp_path / "own.py").write_text(
+        "import numpy, pickle\n"
+        "from importlib.util import find_spec\n"
+        f"specs = [find_spec(name) for name in {installed}]\n"
+        f"found = [spec.origin for spec in specs if (spec.origin or '').startswith('{tmp_path}')]\n"
+        "assert not found, found\n"
+        "def f(sample): return 1.0\n"
+    )
     (tmp_path / "sub").mkdir()
     script = tmp_path / "sub" / "script.py"
     script.write_text(
