@@ -279,7 +279,7 @@ def list_rewards() -> None:
         table.add_row(*_reward_cells(point.name, origin))
     console = Console()
     console.print(table)
-    console.print("any other: type: package.module:Name", markup=False)
+    console.print("any other: type: package.module:Name or ./file.py:Name", markup=False)
 
 
 def _reward_cells(name: str, origin: str) -> tuple[str, str, str, str]:
