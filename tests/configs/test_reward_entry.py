@@ -10,7 +10,7 @@ from kvl.configs.loading import load_config, save_config
 from kvl.configs.rl import RLConfig
 from kvl.rewards.combine import Rewards
 from kvl.rewards.testing import make_batch
-from kvl.rl.train import open_rewards
+from kvl.rl.loop.run import open_rewards
 
 REWARD = """
 from helper_of_reward import ONE

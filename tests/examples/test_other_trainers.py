@@ -6,7 +6,7 @@ import pytest
 from kvl.configs.loading import load_config
 from kvl.configs.rl import RLConfig
 from kvl.rewards.testing import check_reward, make_batch, make_sample
-from kvl.rl.train import open_rewards
+from kvl.rl.loop.run import open_rewards
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples/other_trainers"
 
