@@ -13,7 +13,7 @@ from functools import cache, lru_cache
 from math import ceil
 from typing import Any, Literal
 
-from .numeric import equal_by_value, within
+from .numeric import equal_by_value
 from .types import Outcome
 
 MEMORY_BYTES = 4 * 2**30
@@ -27,8 +27,8 @@ _ORPHAN_GRACE_SECONDS = 5
 class Comparison:
     r"""Is `prediction` equal to `gold`? Both are normalised LaTeX without delimiters.
 
-    Example: `Comparison(r"2\sqrt{3}", r"\sqrt{12}")`. With `tolerance`, the prediction may also be
-    a number closer than that to the gold. With `relations_as_sets`, 1<x<2 equals the gold
+    Example: `Comparison(r"2\sqrt{3}", r"\sqrt{12}")`. Numbers closer than `tolerance` are
+    equal as well. With `relations_as_sets`, 1<x<2 equals the gold
     interval (1,2).
     """
 
@@ -125,9 +125,7 @@ def _equal(job: Comparison) -> bool:
     predictions = parse_latex(job.prediction)
     if not predictions:
         return False
-    if job.tolerance is not None and within(golds[0], predictions[0], job.tolerance):
-        return True
-    decided = equal_by_value(golds[0], predictions[0])
+    decided = equal_by_value(golds[0], predictions[0], job.tolerance)
     if decided is not None:
         return decided
     # In this order: verify is not symmetric.

@@ -31,17 +31,23 @@ class Policy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class GradeRequest:
-    """One response to grade against one gold answer.
+    """One response to grade against its gold answer, or against several that are accepted.
 
-    `options` are the texts of A, B, C, …; `precision` is the number of decimals that a benchmark
-    compares (MathVista), where its rows say so.
+    `answer` is the gold answer, or a tuple of which any one may be met. `options` are the texts of
+    A, B, C, …; `precision` is the number of decimals that a benchmark compares (MathVista), where
+    its rows say so.
     """
 
     response: str
-    answer: str
+    answer: str | tuple[str, ...]
     answer_type: AnswerType
     options: tuple[str, ...] = ()
     precision: int | None = None
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The accepted gold answers, also where there is one."""
+        return (self.answer,) if isinstance(self.answer, str) else self.answer
 
     @classmethod
     def of_row(cls, row: Mapping[str, Any]) -> Self:
