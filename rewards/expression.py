@@ -36,6 +36,7 @@ _ONE_SIDED = re.compile(r"^[A-Za-z]\s?(<|>|\\le|\\ge)(?![A-Za-z])\s?([^<>=,]+)$"
 _ANGULAR = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")
 _DEGREES = re.compile(r"(\d+(?:\.\d+)?)\^\\circ")
 _COUNTED = re.compile(r"([\d.,/]+) ((?!or |and |to )[A-Za-z]{3,}(?: [A-Za-z]+)?)")
+_EULER = re.compile(r"(?<![A-Za-z\\])e(?![A-Za-z])")
 _LETTER = re.compile(r"[A-Za-z]")
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
 
@@ -123,7 +124,8 @@ def _compare_values(
     reason = refusal(prediction)
     if reason and reason != refusal(gold):
         raise NoAnswer(reason)
-    if not is_value(gold) or says_more(prediction, gold) or not _is_mathematics(prediction, gold):
+    said = _EULER.sub("1", prediction) if gold_number else prediction
+    if not is_value(gold) or says_more(said, gold) or not _is_mathematics(prediction, gold):
         return False
     tolerance = gold_number.tolerance if gold_number else Fraction(0)
     if number and not gold_number:

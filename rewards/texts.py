@@ -16,7 +16,7 @@ _ORDINALS = {
 }  # fmt: skip
 _TENS = "twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety"
 _WORD = re.compile(rf"\b(?:(?P<tens>{_TENS})[\s-])?(?P<word>[a-z]+(?:st|nd|rd|th))\b")
-_DIGITS = re.compile(r"(?<![\d.])(\d+) ?\^?\{? ?(?:st|nd|rd|th)(?![a-z]) ?\}?")
+_DIGITS = re.compile(r"(?<![\d.])(\d+) ?\^?\{? ?(?:st|nd|rd|th)(?![a-z])(?: ?\})?")
 _CHINESE = re.compile(r"第([零一二三四五六七八九十百]+|\d+)")
 
 
