@@ -157,6 +157,9 @@ def _extraction() -> list[Any]:
     from math_verify import LatexExtractionConfig
     from math_verify.parser import NormalizationConfig
 
+    # It warns that its timeouts are off, on every start.
+    logging.getLogger("math_verify").setLevel(logging.ERROR)
+
     # Only LaTeX extraction: math-verify's expression config hands the text to sympy's parse_expr,
     # which evaluates code. Its unit stripping is off because it removes letters that may be
     # variables.

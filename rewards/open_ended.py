@@ -143,7 +143,7 @@ def _judge_number(
     if stated is None:
         return found, False
     spelled, start, end = stated
-    if not units_agree(gold.unit, unit_after(text, end)):
+    if not units_agree(gold.unit, unit_after(text, end) or split_unit(spelled)[1]):
         return found, False
     result = Commitment(spelled, found.start + start, found.start + end, found.kind)
     number = parse_number(split_unit(spelled)[0], decimal_comma=True)
