@@ -348,7 +348,7 @@ def test_a_users_folders_named_like_packages_are_not_imported(tmp_path):
     script = tmp_path / "sub" / "script.py"
     script.write_text(
         "from kvl.rewards.combine import Rewards, RewardSpec\n"
-        "from kvl.rewards.math_pool import MathJob, MathPool\n"
+        "from kvl.rewards.grading.math_pool import MathJob, MathPool\n"
         "from kvl.rewards.testing import make_batch\n"
         "if __name__ == '__main__':\n"
         "    for spec in (RewardSpec('./own.py:f'), RewardSpec('own:f', import_from='.')):\n"
