@@ -40,8 +40,8 @@ _NEGATED = re.compile(
 )
 _VERDICT = re.compile(r"\b(?:correct|right|true|best|fits|works)\b|正确|符合")
 _NEW_CLAUSE = re.compile(
-    r"[;；。\n]|\.\s|[,，]\s*(?:so|but|thus|hence|therefore|and\s+so|所以|因此|故|而|但)"
-    r"|\b(?:so|thus|hence|therefore)\b|所以|因此|故"
+    r"[;；。\n]|\.\s|[,，]\s*(?:so|but|thus|hence|therefore|and\s+so|所以|因此|故|而|但|选)"
+    r"|\b(?:so|thus|hence|therefore|but)\b|所以|因此|故"
 )
 _SEEN_BEFORE, _SEEN_AFTER = 25, 60
 _SHOWN_CHARACTERS = 40
@@ -108,9 +108,18 @@ def _refuse_several(rest: str, letter: str, options: Sequence[str]) -> None:
     if is_denied(rest):
         raise NoAnswer("an option is only denied")
     for said in (rest, _without_own_text(rest, letter, options)):
-        other = letter_patterns(_letters(options)).another.match(said)
-        if other and other["letter"] != letter and not is_denied(said[other.end() :]):
-            raise NoAnswer("several options")
+        _refuse_another(said, 0, letter, options)
+
+
+def _refuse_another(text: str, position: int, letter: str, options: Sequence[str]) -> None:
+    """Raises `NoAnswer` if another letter is joined there: " or C", but not ", A is wrong"."""
+    joined = set()
+    another = letter_patterns(_letters(options)).another
+    while match := another.match(text, position):
+        joined.add(match["letter"])
+        position = match.end()
+    if joined - {letter} and not is_denied(text[position:]):
+        raise NoAnswer("several options")
 
 
 def _without_own_text(rest: str, letter: str, options: Sequence[str]) -> str:
@@ -161,6 +170,10 @@ def _opening_letter(text: str, options: Sequence[str]) -> Commitment | None:
     if _goes_through_options(stripped, undressed[match.end() :], letter, options):
         return None
     _refuse_several(undressed[match.end() :], letter, options)
+    # "A is a cat. B barks. So it is C.": a subject is no choice where another one is stated.
+    stated = _stated_letter(text, options) if match["subject"] else None
+    if stated is not None and stated.text != letter:
+        return stated
     return Commitment(letter, start, shown, "phrase")
 
 
@@ -188,9 +201,7 @@ def _stated_letter(text: str, options: Sequence[str]) -> Commitment | None:
         if _in_negated_clause(text, match):
             continue
         letter = next(group for group in match.groups() if group)
-        other = patterns.another.match(text, match.end())
-        if other and other["letter"] != letter and not is_denied(text[other.end() :]):
-            raise NoAnswer("several options")
+        _refuse_another(text, match.end(), letter, options)
         return Commitment(letter, match.start(), match.end(), "phrase")
     return None
 

@@ -40,9 +40,9 @@ _SUBJECT = (
 _STATED = re.compile(
     rf"""
     \b{_SUBJECT}\s*
-    (?:\b(?P<verb>(?:is|was|are|would\s+be|must\s+be|has\s+to\s+be|can(?=not))|(?=can['’]t))\s*|[:=]\s*)
-    (?P<between>(?:n['’]t|\s|\b(?:not|also|be|therefore|thus|indeed|clearly|actually|definitely
-       |certainly|always|hence|then|in\s+fact|a|an)\b|,|'')*)
+    (?:(?:\b(?:is|was|are|would\s+be|must\s+be|has\s+to\s+be|can(?=not|'t))|'s)\s*|[:=]\s*)
+    (?P<between>(?:n?'t|not\b|\s|\b(?:also|be|therefore|thus|indeed|clearly|actually|definitely
+       |certainly|always|hence|then|in\s+fact|a|an)\b|,)*)
     (?P<word>{_ENGLISH})\b(?!\s*(?:angle|side|triangle|hand|or\b|/))
     | \b(?P<case>(?:is\s+|isn['’]t\s+)(?:not\s+)?the\s+case)\b
     | (?:说法|命题|结论|判断|陈述|表述|答案|题)\s*(?:是|为|应为|应该是)?\s*
@@ -58,6 +58,7 @@ _BOTH = re.compile(
     r"(?:no|not|false|incorrect|wrong)\b(?!\s+(?:because|doubt|matter))"
     r"|\b(?:no|false|incorrect|wrong)\W{0,3}\s*(?:or|and|/)\s*(?:maybe|perhaps)?\s*"
     r"(?:yes|true|correct|right)\b"
+    r"|\b(?:yes|true)\b\W+(?:actually|wait|or\s+rather)\W+(?:no|not)\b"
     r"|(?:是|对|正确)\s*(?:或者?|还是|/|和|、)\s*(?:否|错|不)",
     re.IGNORECASE,
 )
@@ -105,6 +106,8 @@ def polar_letters(options: Sequence[str]) -> list[bool | None]:
 def polarity(text: str) -> bool | None:
     """What one sentence or phrase says; None if it says neither, or both ("yes or no")."""
     text = _DRESS.sub("", narrow(text)).replace("’", "'")
+    if text.rstrip().endswith("?"):
+        return None
     if _BOTH.search(text) or (_UNSURE.search(text) and _YES.search(text) and _NO.search(text)):
         return None
     opening = _OPENING.match(text)
@@ -124,7 +127,7 @@ def _of_statement(match: re.Match[str]) -> bool:
         return _POLE[match["chinese"]]
     if match["case"]:
         return not _NEGATED.search(match["case"])
-    negations = len(re.findall(r"n't|not", match["between"]))
+    negations = len(re.findall(r"n?'t|not", match["between"]))
     return _POLE[match["word"].casefold()] != bool(negations % 2)
 
 
