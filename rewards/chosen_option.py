@@ -43,6 +43,7 @@ _NEW_CLAUSE = re.compile(
     r"[;；。\n]|\.\s|[,，]\s*(?:so|but|thus|hence|therefore|and\s+so|所以|因此|故|而|但|选)"
     r"|\b(?:so|thus|hence|therefore|but)\b|所以|因此|故"
 )
+_OR = re.compile(r"[\s,).\]]*(?:(?:or|vs\.?)\b|或)")
 _SEEN_BEFORE, _SEEN_AFTER = 25, 60
 _SHOWN_CHARACTERS = 40
 
@@ -109,6 +110,8 @@ def _refuse_several(rest: str, letter: str, options: Sequence[str]) -> None:
         raise NoAnswer("an option is only denied")
     for said in (rest, _without_own_text(rest, letter, options)):
         _refuse_another(said, 0, letter, options)
+    if (beside := _OR.match(rest)) and options_in_text(rest[beside.end() :], options):
+        raise NoAnswer("several options")
 
 
 def _refuse_another(text: str, position: int, letter: str, options: Sequence[str]) -> None:
@@ -161,9 +164,13 @@ def _opening_letter(text: str, options: Sequence[str]) -> Commitment | None:
         return Commitment(letter or "", start, shown, "phrase")
     undressed = _undress(stripped)
     match = letter_patterns(_letters(options)).opening.match(undressed)
-    if match is None or (match["spaced"] and len(undressed) > 2):
+    if match is None:
         return None
     letter = _letter(match, options)
+    if letter and _OR.match(undressed, match.end()):
+        _refuse_several(undressed[match.end() :], letter, options)
+    if match["spaced"] and len(undressed) > 2:
+        return None
     # "Option A is wrong, because …": what follows may choose another one.
     if letter is None or is_denied(undressed[match.end() :]):
         return None

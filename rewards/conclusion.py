@@ -62,7 +62,7 @@ def _parts(sentence: str) -> list[tuple[int, int]]:
     parts = [(match.end(), len(sentence)) for match in [_GIVENS.match(sentence)] if match]
     parts += [(match.end(), len(sentence)) for match in list(_THEN.finditer(sentence))[-1:]]
     found = numbers(sentence[:end])
-    if found:
+    if found and "=" not in sentence:  # a value after the last "=" is the result anyway
         verbs = list(_RESULT.finditer(sentence, 0, found[-1].start()))
         following = [m for m in found if verbs and m.start() >= verbs[-1].end()]
         if len(following) == 1:

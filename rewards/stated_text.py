@@ -14,7 +14,8 @@ from .normalization import narrow, words
 MAX_FURTHER_WORDS = 20
 MAX_FURTHER_CHARACTERS = 40  # of text that is written without spaces
 _CHINESE = re.compile(r"[一-鿿]")
-_FONT = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|boxed)\s*(?=\{)|\\ |[{}$`]|\*\*|~")
+_FONT = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|boxed)\s*\{([^{}]*)\}")
+_DRESS = re.compile(r"\\ |[$`~]|\*\*")
 _QUOTES = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"'})
 _CHINESE_BEFORE = r"(?:^|(?<=[是为叫即称选在于有:,.;。\"'(\s]))"
 _CHINESE_AFTER = r"(?=$|[。,.;!\"')\s]|因为|所以|的$)"
@@ -55,7 +56,10 @@ def says(text: str, gold: str) -> bool:
 
 def _running(text: str) -> str:
     """Lower case, without fonts, with straight quotes; spaces stay where they separate words."""
-    return " ".join(_FONT.sub(" ", narrow(text)).translate(_QUOTES).casefold().split())
+    text = narrow(text)
+    while _FONT.search(text):
+        text = _FONT.sub(r" \1 ", text)
+    return " ".join(_DRESS.sub(" ", text).translate(_QUOTES).casefold().split())
 
 
 def _is_long(text: str, wanted: str) -> bool:
