@@ -134,8 +134,9 @@ def test_words_are_no_letters_however_many_options_there_are():
     patterns = letter_patterns("ABCDEFGHIJKLMNOP")
     opening = patterns.opening.match("L. twelve")
     closing = patterns.closing.search("It is the last one. P")
-    assert opening and opening["bare"] == "L"
-    assert closing and closing[1] == "P"
+    assert opening is not None
+    assert closing is not None
+    assert (opening["bare"], closing[1]) == ("L", "P")
     assert not patterns.opening.match("I think it is a hen.")
     assert not patterns.stated.search("I believe so. It is a cow.")
     assert not letter_patterns("ABCD").closing.search("At the point P")
