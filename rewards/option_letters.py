@@ -57,7 +57,7 @@ def letter_patterns(letters: str) -> LetterPatterns:
           | (?P<spaced>{no_article})(?=\s) )
         """
     another = rf"""
-        [\s).\]:?\-–—]*[(\[]?\s*
+        [\s).\]:?\-–—]{{0,20}}[(\[]?\s{{0,20}}
         (?: ,\s*(?:or|and)\b | ,|/|&|\+|;|、|或者?|和|与|及
           | \b(?:or|and|vs\.?|as\ well\ as)\b | \b(?:maybe|perhaps|possibly)\b )
         (?:\s*(?:also|even|else|maybe|perhaps|possibly|probably|alternatively|(?:it\ )?could\ be
@@ -69,10 +69,10 @@ def letter_patterns(letters: str) -> LetterPatterns:
         re.compile(another, re.VERBOSE),
         re.compile("|".join(_statements(one, no_article))),
         re.compile(rf"[(\[]\s*({one})\s*[)\]]"),
-        re.compile(rf"(?:^|\n|\s)[*(\[]*({one})[)\].:]\**\s*\S"),
+        re.compile(rf"(?:^|\n|\s)[*(\[]{{0,9}}({one})[)\].:]\**\s*\S"),
         re.compile(
-            rf"(?:^|\n|(?<=[.!?。！？:：])[ \t]|(?<=[.!?。！？]))[\s*_$(\[#>]*"
-            rf"({one})[)\]*_$\s]*[.。]?[)\]*_$\s]*\Z"
+            rf"(?:^|\n|(?<=[.!?。！？:：])[ \t]|(?<=[.!?。！？]))[\s*_$(\[#>]{{0,20}}"
+            rf"({one})[)\]*_$\s]{{0,20}}[.。]?[)\]*_$\s]{{0,20}}\Z"
         ),
     )
 

@@ -74,6 +74,8 @@ _NEGATED = re.compile(r"\b(?:not|never|cannot|no)\b|n['’]t\b|不|没有|没|�
 _DOES = re.compile(
     r"\b(?:is|are|was|were|has|have|had|does|do|did|can|could|will|would|\w+s)\b", re.IGNORECASE
 )
+# A plain sentence: no code, no formula, no label, nobody's opinion.
+_PROSE = re.compile(r"(?!I\b|We\b|You\b)[A-Z一-鿿][\w\s,'’%°./-]*[.!]?")
 _WORD = re.compile(r"[一-鿿]|[^\W_]+(?:['’][a-z]+)?")
 _ASIDES = re.compile(
     r",?\s*\b(?:because|since|(?<=,\s)as|as there|due to|(?<=,\s)which|(?<=,\s)but)\b",
@@ -156,8 +158,8 @@ def truth_in(text: str, question: str = "") -> tuple[Commitment, bool]:
 def proposition(text: str, question: str) -> tuple[Commitment, bool] | None:
     """The conclusion that restates a yes/no question as a sentence, and what that answers.
 
-    Without the question only a response of one or two short sentences counts, and its first says
-    yes unless it denies something. None if there is no such sentence.
+    Where the question is not known, only a short response of plain sentences counts: it says no if
+    the one that concludes denies something, else yes. None if there is no such sentence.
     """
     found = sentences(text)
     if not found:
@@ -166,14 +168,14 @@ def proposition(text: str, question: str) -> tuple[Commitment, bool] | None:
         return None
     candidates = concluding_sentences(text)
     for offset, sentence in candidates if question else candidates[:1]:
-        said = _restates(sentence, question) if question else _asserts(sentence, text)
+        said = _restates(sentence, question) if question else _asserts(sentence, text.strip())
         if said is not None:
             return Commitment(sentence, offset, offset + len(sentence), "phrase"), said
     return None
 
 
 def _asserts(sentence: str, text: str) -> bool | None:
-    if len(text.strip()) > MAX_PROPOSITION_CHARACTERS or "?" in text or _BOTH.search(text):
+    if len(text) > MAX_PROPOSITION_CHARACTERS or not _PROSE.fullmatch(text) or commitments(text):
         return None
     clause = _clause(sentence)
     if len(_WORD.findall(clause)) < 4 or not _DOES.search(clause):
