@@ -8,7 +8,6 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,17 +18,20 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from ..configs.errors import ConfigError
+from ..configs.files import atomic_file
 from ..problems.types import CHOICE_LETTERS, AnswerType
 from ..rewards.grader import Grader
 from ..rewards.grading.judge import BadGold, check_gold, gold_letter
-from ..rewards.registry import UnknownReward, find, plugins
+from ..rewards.plugin_process import describe
+from ..rewards.plugin_worker import NotLoaded
+from ..rewards.registry import plugins
 from ..rewards.types import GradeRequest, Policy, Verdict
 
 ROWS_AT_ONCE = 256
 SHOWN_BAD_ROWS = 20
 
 _LISTED_TYPES = (AnswerType.LIST, AnswerType.MULTI_SELECT)
-_LETTERED = re.compile(r"^\s*[(\[]?([A-J])[)\].:、]\s*(.+)$", re.DOTALL)
+_LETTERED = re.compile(r"^\s*[(\[]?([A-Z])[)\].:、]\s*(.+)$", re.DOTALL)
 
 
 class BadRow(ValueError):
@@ -56,11 +58,9 @@ def grade_file(source: Path, out: Path, policy: Policy, workers: int, timeout: f
         raise ConfigError(f"--out {out}: is the input file")
     tally = Tally()
     started = time.monotonic()
-    partial = out.with_name(f".{out.name}.partial")
-    try:
+    with atomic_file(out) as written:
         with (
             open_lines(source) as lines,
-            open_output(partial, out) as written,
             Grader(workers, timeout, policy) as grader,
             Progress(
                 TextColumn("grading {task.fields[rows]} rows"),
@@ -80,10 +80,6 @@ def grade_file(source: Path, out: Path, policy: Policy, workers: int, timeout: f
                 progress.update(bar, completed=lines.tell(), rows=tally.rows)
         if not tally.rows:
             raise ConfigError(f"{source}: no row could be graded ({tally.bad} bad)")
-        partial.replace(out)
-    finally:
-        with suppress(OSError):
-            partial.unlink()
     console.print(tally.table(policy, time.monotonic() - started))
     console.print(str(out), soft_wrap=True)
 
@@ -93,14 +89,6 @@ def open_lines(source: Path):
         return source.open("rb")
     except OSError as error:
         raise ConfigError(f"{source}: cannot be read ({error.strerror or error})") from None
-
-
-def open_output(partial: Path, out: Path):
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        return partial.open("wb")
-    except OSError as error:
-        raise ConfigError(f"--out {out}: cannot be written ({error.strerror or error})") from None
 
 
 def chunks(lines, tally: Tally, console: Console) -> Iterator[list[Row]]:
@@ -146,7 +134,9 @@ def row_of(line: bytes) -> Row:
         precision = int(precision)
     if precision is not None and (type(precision) is not int or not 0 <= precision <= 20):
         raise BadRow(f"'precision' should be a number of decimals, is {precision!r}")
-    request = GradeRequest(response, gold, kind, options, precision)
+    question = fields.get("question")
+    question = question if isinstance(question, str) else ""
+    request = GradeRequest(response, gold, kind, options, precision, question)
     try:
         check_gold(request)
     except BadGold as error:
@@ -191,7 +181,7 @@ def options_of(value: Any) -> tuple[str, ...]:
     if isinstance(value, Mapping):
         letters = [str(letter).strip().strip("().").upper() for letter in value]
         if not set(letters) <= set(CHOICE_LETTERS) or len(set(letters)) != len(letters):
-            raise BadRow(f"'options' should be keyed by letters A to J, has {list(value)}")
+            raise BadRow(f"'options' should be keyed by letters A to Z, has {list(value)}")
         texts = dict(zip(letters, map(str, value.values()), strict=True))
         last = max(map(CHOICE_LETTERS.index, letters), default=-1)
         return tuple(texts.get(letter, "") for letter in CHOICE_LETTERS[: last + 1])
@@ -293,12 +283,7 @@ def list_rewards() -> None:
 
 
 def _reward_cells(name: str, origin: str) -> tuple[str, str, str, str]:
-    try:
-        found = find(name)
-    except UnknownReward as error:
-        return name, "–", origin, str(error)
-    settings = [
-        key if field.is_required() else f"{key}={field.default!r}"
-        for key, field in found.config.model_fields.items()
-    ]
-    return name, "\n".join(settings) or "–", origin, found.description
+    found = describe(name)
+    if isinstance(found, NotLoaded):
+        return name, "–", origin, found.reason
+    return name, "\n".join(found.settings) or "–", origin, found.description

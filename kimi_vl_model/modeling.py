@@ -5,6 +5,7 @@ Shapes: T tokens of one packed row, D hidden size, V vocabulary, P patches, I di
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -137,21 +138,28 @@ class KimiVLForConditionalGeneration(PreTrainedModel):
         image_grid_hws: torch.Tensor | None = None,
         image_index: torch.Tensor | None = None,
         routes: torch.Tensor | None = None,
+        documents: Sequence[attention.Document] | None = None,
     ) -> torch.Tensor:
         """Final hidden states [B, T, D], before the LM head.
 
-        position_ids [B, T] restart at 0 with every packed document and are all that tells
-        documents apart; None means one document per row. routes uint8 [B·T, L, k] names the
-        experts to use (`routing.py`); None lets the routers choose.
+        position_ids [B, T] restart at 0 with every packed document and tell documents apart;
+        None means one document per row. `documents` of the B·T tokens tell it instead, and
+        may continue one another (`packing.py`). routes uint8 [B·T, L, k] names the experts to
+        use (`routing.py`); None lets the routers choose.
         """
-        if position_ids is None:
+        if documents is not None:
+            position_ids = attention.positions_of(documents).view(input_ids.shape)
+            position_ids = position_ids.to(input_ids.device, non_blocking=True)
+        elif position_ids is None:
             position_ids = torch.arange(input_ids.shape[1], device=input_ids.device)
             position_ids = position_ids.expand(input_ids.shape)
+        if documents is None:
+            documents = attention.documents_of(position_ids)
         return self.language_model.model(
             inputs_embeds=self.embed(input_ids, pixel_values, image_grid_hws, image_index),
             position_ids=position_ids,
             use_cache=False,
-            buckets=attention.document_buckets(position_ids),
+            buckets=attention.document_buckets(documents, input_ids.device),
             routes=routes,
         ).last_hidden_state
 

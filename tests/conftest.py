@@ -98,10 +98,13 @@ def shared_engine(
     cluster: None, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[SharedEngine]:
     from kvl.kimi_vl_model.tiny import write_tiny_checkpoint
+    from kvl.problems.synthetic.texts import written_texts
     from kvl.rollouts.weight_buckets import FILE_PREFIX, SHARED_MEMORY
     from shared_engine import SharedEngine
 
-    engine = SharedEngine(write_tiny_checkpoint(tmp_path_factory.mktemp("engine") / "tiny"))
+    engine = SharedEngine(
+        write_tiny_checkpoint(tmp_path_factory.mktemp("engine") / "tiny", written_texts())
+    )
     yield engine
     engine.close()
     assert not list(SHARED_MEMORY.glob(f"{FILE_PREFIX}{os.getpid()}-*"))

@@ -26,8 +26,17 @@ def store_only_trained(accelerator: Accelerator) -> None:
 
 
 def load_training_state(accelerator: Accelerator, folder: Path) -> None:
-    """Raises CheckpointError if the folder was written with other adapters or frozen parts."""
-    accelerator.load_state(str(folder), strict=False)
+    """Raises CheckpointError if the folder was written with other adapters or frozen parts, or
+    cannot be read."""
+    try:
+        accelerator.load_state(str(folder), strict=False)
+    except CheckpointError:
+        raise
+    except Exception as error:  # of safetensors, pickle, zipfile or torch, as a file is damaged
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise CheckpointError(
+            f"{folder}: cannot be loaded ({reason}); delete it to go on from the one before"
+        ) from error
 
 
 def _frozen(model: nn.Module) -> set[str]:

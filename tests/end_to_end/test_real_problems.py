@@ -56,7 +56,7 @@ def test_each_problem_is_rolled_out_or_reported_with_its_reason(workshop, inside
     every = {problem["id"] for problem in records(SAMPLE / "sample.jsonl")}
     groups = records(folder / "transcripts/iteration_000000.jsonl")
     assert {group["id"] for group in groups} == every - damaged.keys()
-    assert all(len(group["samples"]) == 2 for group in groups)
+    assert all(len(group["responses"]) == 2 for group in groups)
     (metrics,) = records(folder / "metrics.jsonl")
     assert metrics["problems"] == len(every) - len(damaged)
     assert metrics["mismatch_max"] <= 2e-3

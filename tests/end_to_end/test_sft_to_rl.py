@@ -89,8 +89,8 @@ def test_the_run_folder_holds_what_the_contract_names(workshop, finished, record
         groups = records(finished / f"transcripts/iteration_{iteration:06d}.jsonl")
         assert len(groups) == config.transcripts_per_iteration
         for group in groups:
-            assert len(group["samples"]) == 4
-            assert {"text", "outcome", "reward", "advantage"} <= group["samples"][0].keys()
+            assert len(group["responses"]) == 4
+            assert {"text", "outcome", "reward", "advantage"} <= group["responses"][0].keys()
     for name in ("before", "after"):
         summary = json.loads((finished / f"evaluation/{name}.json").read_text())
         assert summary["problems"] == 8

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from kvl.kimi_vl_model.attention import document_buckets, packed_attention
+from kvl.kimi_vl_model.attention import document_buckets, documents_of, packed_attention
 from kvl.kimi_vl_model.checkpoint import load_model
 from kvl.kimi_vl_model.configuration import KimiVLConfig
 from kvl.kimi_vl_model.modeling import KimiVLForConditionalGeneration
@@ -148,16 +148,17 @@ def test_no_token_of_one_document_reaches_another(model: KimiVLForConditionalGen
 def test_document_buckets_cover_every_token_once() -> None:
     lengths = [1, 1, 2, 3, 4, 5, 8, 9, 16, 17, 33]
     positions = torch.cat([torch.arange(n) for n in lengths])[None]
-    buckets = document_buckets(positions)
-    covered = torch.cat([bucket.index_nL[bucket.valid_nL] for bucket in buckets])
+    buckets = document_buckets(documents_of(positions))
+    covered = torch.cat([bucket.target_M for bucket in buckets])
     assert covered.sort().values.tolist() == list(range(sum(lengths)))
     for bucket in buckets:
-        own = bucket.valid_nL.sum(1)
+        assert bucket.index_nL.flatten()[bucket.source_M].equal(bucket.target_M)
+        own = (bucket.source_M // bucket.index_nL.shape[1]).bincount()
         assert own.max() < 2 * own.min() or own.max() == own.min()
 
 
 def test_rows_of_a_batch_are_documents_of_their_own() -> None:
-    buckets = document_buckets(torch.arange(4).expand(3, 4))
+    buckets = document_buckets(documents_of(torch.arange(4).expand(3, 4)))
     assert [bucket.index_nL.tolist() for bucket in buckets] == [
         [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
     ]
@@ -165,7 +166,7 @@ def test_rows_of_a_batch_are_documents_of_their_own() -> None:
 
 def test_positions_that_do_not_start_at_zero_are_refused() -> None:
     with pytest.raises(ValueError, match="start at 0"):
-        document_buckets(torch.tensor([[3, 4, 5]]))
+        documents_of(torch.tensor([[3, 4, 5]]))
 
 
 def test_packed_attention_refuses_a_mask() -> None:

@@ -13,6 +13,7 @@ import pytest
 import ray
 from kvl.configs.rollout import EngineConfig
 from kvl.kimi_vl_model.tiny import write_tiny_checkpoint
+from kvl.problems.synthetic.texts import written_texts
 from kvl.problems.types import AnswerType, Problem
 from kvl.rollouts.fleet import WorkerError
 from kvl.rollouts.types import SamplingSettings
@@ -24,7 +25,7 @@ PROBLEMS = [Problem("text", "How many dots?", (), "1", AnswerType.NUMBER)]
 def test_a_dead_worker_is_one_clear_error_and_leaves_no_process(
     shared_engine: SharedEngine, tmp_path: Path
 ) -> None:
-    checkpoint = write_tiny_checkpoint(tmp_path / "tiny")
+    checkpoint = write_tiny_checkpoint(tmp_path / "tiny", written_texts())
     fleet = shared_engine.serve(checkpoint, EngineConfig(dtype="float32", max_model_len=512))
     place: dict[str, Any] = ray.get(fleet.workers[0].place.remote())  # pyright: ignore
     engine = [

@@ -23,6 +23,7 @@ from kvl.kimi_vl_model.processing import KimiVLProcessor
 from kvl.kimi_vl_model.tiny import write_tiny_checkpoint
 from kvl.kimi_vl_model.tokenization import MEDIA_PAD, banned_ids, stop_ids
 from kvl.problems.prompt import prompt_parts
+from kvl.problems.synthetic.texts import written_texts
 from kvl.problems.types import AnswerType, ImageSource, Problem
 from kvl.rollouts.fleet import Fleet, WorkerError
 from kvl.rollouts.types import Rollout, RolloutRequest, SamplingSettings, StopReason
@@ -59,7 +60,7 @@ PROBLEMS = [
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_checkpoint(tmp_path_factory.mktemp("model") / "tiny")
+    return write_tiny_checkpoint(tmp_path_factory.mktemp("model") / "tiny", written_texts())
 
 
 @pytest.fixture(scope="module")

@@ -101,6 +101,11 @@ class TinyFleet:
     ) -> Results:
         return self.collect(self.submit(problems, settings, continued))
 
+    def sample_everywhere(
+        self, problems: Sequence[Problem], settings: SamplingSettings
+    ) -> list[list[Rollout]]:
+        return [self.generate(problems, settings)[0]]
+
     def collect(self, sampling: Results) -> Results:
         return sampling
 
@@ -147,7 +152,7 @@ class TinyFleet:
         hidden = self.model.hidden_states(
             torch.cat(sequences)[None],
             torch.cat([torch.arange(len(sequence)) for sequence in sequences])[None],
-            **_features([image for one in running for image in one.prompt.images]),
+            **_features([image for one in running for image in one.prompt.images]),  # pyright: ignore
         )[0]
         ends = torch.tensor([len(sequence) for sequence in sequences]).cumsum(0) - 1
         weight = self.model.language_model.lm_head.weight
@@ -210,7 +215,7 @@ class LocalLearner:
         # Accelerate keeps the settings of the first learner of a process.
         AcceleratorState._reset_state(True)
         self.rank = Learner(config, RankAddress(0, 1, "", 0))
-        self.take_groups, self.update = self.rank.take_groups, self.rank.update
+        self.take, self.update = self.rank.take, self.rank.update
         self.score, self.export = self.rank.score, self.rank.export
         self.save_state, self.load_state = self.rank.save_state, self.rank.load_state
         self.is_open = True

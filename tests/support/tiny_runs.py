@@ -16,6 +16,7 @@ from kvl.kimi_vl_model.tiny import write_tiny_checkpoint
 from kvl.problems.jsonl import write_jsonl
 from kvl.problems.loading import load_problems
 from kvl.problems.synthetic import Split, generate
+from kvl.problems.synthetic.texts import written_texts
 from kvl.rl.learner.learner_group import LearnerGroup
 from kvl.rollouts.fleet import Fleet
 from stand_ins import LocalLearner, TinyFleet, stand_in, teach
@@ -33,7 +34,7 @@ TRAIN = {
     },
     # The length reward makes advantages also where no sample is right.
     "rewards": [{"type": "accuracy"}, {"type": "length", "weight": 0.5}],
-    "reward": {"grader_timeout_seconds": 60},
+    "grader": {"timeout_seconds": 60},
     "learner": {
         "minibatches": 2,
         "pack_tokens": 128,
@@ -79,7 +80,8 @@ def furnish(folder: Path) -> None:
     problems, skipped = load_problems(ProblemSource(path=folder / "train.jsonl"))
     assert skipped == []
     # Two lengths, so that the length reward has something to tell apart in every group.
-    teach(write_tiny_checkpoint(folder / "tiny"), problems, ("", " I am sure."), steps=120)
+    start = write_tiny_checkpoint(folder / "tiny", written_texts())
+    teach(start, problems, ("", " I am sure."), steps=120)
     (folder / "rl.yaml").write_text(yaml.safe_dump(TRAIN))
 
 

@@ -83,4 +83,4 @@ def test_an_error_of_a_rank_keeps_its_type_and_a_dead_one_is_named(
     pid: Any = ray.get(group.ranks[0].__ray_call__.remote(lambda _rank: os.getpid()))
     os.kill(pid, signal.SIGKILL)
     with pytest.raises(LearnerError, match="resume"):
-        group.update()
+        group.update(0)

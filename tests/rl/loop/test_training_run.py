@@ -68,7 +68,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(tiny, tmp_path):
         *("iterations=4", "rollout.problems_per_iteration=6", "rollout.samples_per_problem=2"),
         *("rollout.truncated=continue", "rollout.max_response_tokens=10"),
         *("rollout.max_total_tokens=20", "learner.reset_optimizer=false"),
-        "sampling.prioritized=true",
+        "choosing.prioritized=true",
     )
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     tiny.train(straight, *settings)
@@ -193,7 +193,7 @@ def test_the_transcripts_hold_what_was_rewarded(tiny, tmp_path):
     tiny.train(run, "iterations=1", "transcripts_per_iteration=3")
     (metrics,) = records(run / "metrics.jsonl")
     groups = records(run / "transcripts/iteration_000000.jsonl")
-    samples = [sample for group in groups for sample in group["samples"]]
+    samples = [sample for group in groups for sample in group["responses"]]
     assert len(groups) == 3
     assert len(samples) == 12
     for sample in samples:
@@ -201,4 +201,6 @@ def test_the_transcripts_hold_what_was_rewarded(tiny, tmp_path):
     assert sum(sample["reward"] for sample in samples) / 12 == pytest.approx(metrics["reward_mean"])
     assert max(sample["tokens"] for sample in samples) == metrics["response_tokens_max"]
     for group in groups:
-        assert sum(sample["advantage"] for sample in group["samples"]) == pytest.approx(0, abs=1e-6)
+        assert sum(sample["advantage"] for sample in group["responses"]) == pytest.approx(
+            0, abs=1e-6
+        )
