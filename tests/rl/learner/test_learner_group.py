@@ -30,8 +30,8 @@ NEARLY = ("loss", "ell_mean", "ell_max", "grad_norm", "entropy", "reward_mean", 
 def finished(tiny: Any, run_dir: Path, *overrides: str) -> list[dict[str, Any]]:
     # Whole paths: an actor of a cluster that was there before starts in a folder of its own.
     ptx = (f"ptx.problems.path={tiny.folder}/solved.jsonl", "ptx.documents=3")
-    checkpoint = f"checkpoint={tiny.folder}/tiny"
-    tiny.train(run_dir, "checkpoint_every=3", checkpoint, *ptx, *SMOOTH, *overrides)
+    paths = (f"checkpoint={tiny.folder}/tiny", f"problems.path={tiny.folder}/train.jsonl")
+    tiny.train(run_dir, "checkpoint_every=3", *paths, *ptx, *SMOOTH, *overrides)
     return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
 
 
