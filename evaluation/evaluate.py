@@ -17,7 +17,7 @@ from ..kimi_vl_model.soundness import check_checkpoint
 from ..problems.loading import load_problems
 from ..problems.types import Problem, Skipped
 from ..rewards.grader import Grader
-from ..rewards.types import Policy
+from ..rewards.types import Strictness
 from ..rollouts.fleet import Fleet
 from ..rollouts.types import RolloutFailure, SamplingSettings, StopReason
 from .grading import grade_rollouts
@@ -139,7 +139,7 @@ def evaluate_checkpoint(
     temperature: float,
     rollout: RolloutConfig,
     grading: GraderConfig,
-    policy: Policy,
+    policy: Strictness,
     seed: int,
     out: Path | None,
 ) -> dict[str, Any]:
