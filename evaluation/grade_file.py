@@ -46,7 +46,9 @@ class Row:
     request: GradeRequest
 
 
-def grade_file(source: Path, out: Path, strictness: Strictness, workers: int, timeout: float) -> None:
+def grade_file(
+    source: Path, out: Path, strictness: Strictness, workers: int, timeout: float
+) -> None:
     """Grade every row of `source` into `out`, which appears only when it is complete.
 
     Raises ConfigError if a file cannot be read or written, or if no row can be graded.

@@ -68,7 +68,7 @@ def evaluate(
         Path | None, arg(metavar="CONFIG", help="an RL config, for its engine and grader")
     ] = None,
 ) -> None:
-    """Accuracy of a checkpoint, by family and level, with the rollout workers and the grader."""
+    """Accuracy of a checkpoint, by family and level; with --out, the same command resumes."""
     if samples < 1:
         raise ConfigError(f"--samples {samples}: must be at least 1")
     if temperature < 0:
@@ -91,7 +91,7 @@ def evaluate(
         temperature=temperature,
         rollout=rollout,
         grading=grading,
-        policy=Strictness(policy),
+        strictness=Strictness(policy),
         seed=seed,
         out=out,
     )
