@@ -11,6 +11,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ..configs.errors import KVLError
+from ..configs.variables import filled_where_set
 from .recorder import Record, read_lines, read_records, write_atomically
 from .report_curves import breakdowns, curves, sft_loss
 from .report_rollouts import change_counts, evaluation_cards, transcript_cards
@@ -95,9 +96,9 @@ def _sft_folders(run_dir: Path, config: Record) -> list[Path]:
 
     A checkpoint folder is usually its run's `final/`; else the stages lie side by side.
     """
-    start = config.get("checkpoint")
+    start = filled_where_set(str(config.get("checkpoint") or ""))
     beside = run_dir.resolve().parent / "sft"
-    return [Path(str(start)).parent, beside] if start else [beside]
+    return [Path(start).parent, beside] if start else [beside]
 
 
 def _status(run_dir: Path, config: Record, records: Sequence[Record]) -> str:
