@@ -254,7 +254,8 @@ def _checked(model: type[Checked], settings: dict[str, Any], path: Path) -> Chec
                 message = details["msg"].removeprefix("Value error, ")
                 wrong.append(f"{field}: {message}" if field else message)
             else:
-                message = details["msg"].removeprefix("Input ")
+                message = details["msg"].removeprefix("Input ").removeprefix("List ")
+                message = message.replace(" after validation", "")
                 wrong.append(f"{field} {message}, not {shown(details['input'])}")
         more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise CheckpointError(f"{path}: {'; '.join(wrong[:3])}{more}") from None
