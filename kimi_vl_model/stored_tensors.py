@@ -38,9 +38,17 @@ class StoredTensor:
 
     def read(self) -> torch.Tensor:
         """The tensor in memory of its own."""
-        tensor = torch.empty(self.shape, dtype=self.dtype)
+        return self._read(self.shape, 0)
+
+    def read_rows(self, rows: range) -> torch.Tensor:
+        """Consecutive entries of its first dimension, and no other bytes of the file."""
+        row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
+        return self._read((len(rows), *self.shape[1:]), rows.start * row_bytes)
+
+    def _read(self, shape: tuple[int, ...], skip: int) -> torch.Tensor:
+        tensor = torch.empty(shape, dtype=self.dtype)
         with self.file.open("rb", buffering=0) as file:
-            file.seek(self.start)
+            file.seek(self.start + skip)
             file.readinto(tensor.view(-1).view(torch.uint8).numpy())  # pyright: ignore
         return tensor
 
