@@ -3,6 +3,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VARIANT ?= cpu
 TORCH_INDEX ?=
+JOBS ?= 2
 
 # One stamp per place and variant: a copied or moved tree installs itself again.
 HERE := $(shell echo "$(CURDIR)" | cksum | cut -d' ' -f1)
@@ -30,7 +31,7 @@ demo: setup  ## train a tiny Kimi-VL through SFT and RL, end with a report in ru
 	@$(BIN)/python benchmarks/demo.py --run-dir runs/demo
 
 test: setup  ## the test suite
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n $(JOBS)
 
 lint: setup  ## ruff and pyright
 	@$(BIN)/ruff check $(CODE)
@@ -49,4 +50,4 @@ distclean: clean  ## clean, and remove .venv and runs
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile | awk -F': ' '{printf "  make %-10s %s\n", $$1, $$2}'
-	@echo "  variables: PYTHON=/path/to/python3.11, VARIANT=cpu|cuda, TORCH_INDEX=https://…"
+	@echo "  variables: PYTHON=/path/to/python3.11, VARIANT=cpu|cuda, TORCH_INDEX=https://…, JOBS=2"

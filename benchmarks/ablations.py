@@ -31,13 +31,13 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
     "plain": ("plain", []),
     "easy_to_hard": (
         "plain",
-        ["sampling.curriculum=easy_to_hard", "sampling.curriculum_iterations=12"],
+        ["choosing.curriculum=easy_to_hard", "choosing.curriculum_iterations=12"],
     ),
     "uniform_then_hard": (
         "plain",
-        ["sampling.curriculum=uniform_then_hard", "sampling.curriculum_iterations=10"],
+        ["choosing.curriculum=uniform_then_hard", "choosing.curriculum_iterations=10"],
     ),
-    "prioritized": ("plain", ["sampling.prioritized=true"]),
+    "prioritized": ("plain", ["choosing.prioritized=true"]),
     "roomy": ("roomy", []),
     "roomy_length_reward": (
         "roomy",

@@ -66,7 +66,7 @@ def config(folder: Path, checkpoint: Path, problems: Path) -> Path:
             "precision": {"threads": 2},
         },
         "sampling": {"prioritized": True},
-        "reward": {"grader_timeout_seconds": 10},
+        "grader": {"timeout_seconds": 10},
         "trackers": [],
     }
     path = folder / "kill.yaml"

@@ -34,6 +34,7 @@ from kvl.kimi_vl_model.checkpoint import (
 from kvl.kimi_vl_model.processing import KimiVLProcessor
 from kvl.kimi_vl_model.stored_tensors import iterate_tensors
 from kvl.kimi_vl_model.tiny import TINY_TEXT, TINY_VISION, write_tiny_checkpoint
+from kvl.problems.synthetic.texts import written_texts
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -84,7 +85,9 @@ def measured(work: Callable[[], Any]) -> dict[str, float]:
 def write(folder: Path) -> dict[str, Any]:
     def work() -> None:
         single = folder / "single"
-        write_tiny_checkpoint(single, text_config=TEXT, vision_config=VISION, dtype=torch.bfloat16)
+        write_tiny_checkpoint(
+            single, written_texts(), text_config=TEXT, vision_config=VISION, dtype=torch.bfloat16
+        )
         model = load_model(single, torch.bfloat16)
         export_checkpoint(persistent_state(model), single, folder / "source", SHARD_BYTES)
         shutil.rmtree(single)

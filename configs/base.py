@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 
 
 class StrictModel(BaseModel):
@@ -31,7 +32,7 @@ def settings_error(error: ValidationError, name: str, model: type[BaseModel]) ->
         field = ".".join(str(part) for part in details["loc"])
         match details["type"]:
             case "extra_forbidden":
-                known = ", ".join(model.model_fields) or "no settings"
+                known = ", ".join(setting_names(model)) or "no settings"
                 message = f"unknown key {field}; {name} knows {known}"
             case "missing":
                 message = f"{field} is missing; add `{field}: …`"
@@ -42,3 +43,8 @@ def settings_error(error: ValidationError, name: str, model: type[BaseModel]) ->
                 message = f"{field} {wrong}, got {details['input']!r}"
         problems.append((field, message))
     return SettingsError(problems)
+
+
+def setting_names(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The fields of a model by the names that a config gives them."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}

@@ -18,6 +18,9 @@ class ProblemSource(StrictModel):
         default=None, description="take at most this many, in file order"
     )
     prefix: str | None = Field(default=None, description="keep only ids that start with this")
+    image_roots: tuple[Path, ...] = Field(
+        default=(), description="folders besides the file's own that its images may lie in"
+    )
 
 
 class WeightedSource(ProblemSource):

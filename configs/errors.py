@@ -23,6 +23,10 @@ class CheckpointError(KVLError):
     """A checkpoint folder is missing a file or a tensor, or holds one it should not."""
 
 
+class ProblemError(KVLError):
+    """A problem, or a picture of one, that cannot be used."""
+
+
 @contextmanager
 def user_errors() -> Iterator[None]:
     """Wraps a command: a `KVLError` becomes one red line on stderr and exit code 2.

@@ -1,6 +1,7 @@
 """YAML files and `key=value` overrides in, one validated config tree out, and back to YAML.
 
 * Relative paths in a config are relative to the current directory, `~/` is the home folder.
+* A reward's file or module is looked for beside the config, then in the current directory.
 * `${NAME}` and `${NAME:-default}` inside a string are environment variables.
 * A config name that is no file is looked up among the presets: `rl/demo`.
 """
@@ -12,7 +13,7 @@ import os
 import re
 import types
 import typing
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -55,10 +56,16 @@ class _Origins:
         self.fields[field] = place
 
 
-def load_config(path: str | Path, model: type[Model], overrides: Sequence[str] = ()) -> Model:
+def load_config(
+    path: str | Path,
+    model: type[Model],
+    overrides: Sequence[str] = (),
+    context: Mapping[str, Any] | None = None,
+) -> Model:
     """Read a YAML file or preset, apply dotted overrides such as `rollout.workers=2`, validate.
 
-    Raises `ConfigError` with one line per problem.
+    `context` reaches the validators, with the config's folder: `rl/config.py` hands over how other
+    rooms check their parts. Raises `ConfigError` with one line per problem.
     """
     file = find_config(path)
     tree, origins = _read_yaml(file)
@@ -66,7 +73,7 @@ def load_config(path: str | Path, model: type[Model], overrides: Sequence[str] =
         _apply_override(tree, override, origins)
     tree = _expand(tree, "", origins)
     try:
-        return model.model_validate(tree)
+        return model.model_validate(tree, context={"config_folder": file.parent, **(context or {})})
     except ValidationError as error:
         problems = [_describe(details, model, origins) for details in error.errors()]
         raise ConfigError("\n".join(problems)) from None

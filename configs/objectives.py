@@ -11,7 +11,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from .base import StrictModel
 
-Baseline = Literal["mean", "leave_one_out", "log_partition"]
+Baseline = Literal["mean", "leave_one_out", "log_partition", "standardised"]
 
 
 class MirrorDescent(StrictModel):
@@ -19,7 +19,9 @@ class MirrorDescent(StrictModel):
     whole response: the token form's tau means something else by a factor of about its length."""
 
     tau: PositiveFloat = 0.01
-    baseline: Baseline = Field(default="mean", description="centre of the rewards of a group")
+    baseline: Literal["mean", "leave_one_out", "log_partition"] = Field(
+        default="mean", description="centre of the rewards of a group"
+    )
 
 
 class MirrorDescentToken(StrictModel):

@@ -14,6 +14,7 @@ from pydantic import (
     PositiveInt,
     TypeAdapter,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -31,6 +32,7 @@ from .common import (
     require_one_choice,
 )
 from .errors import ConfigError
+from .reward_entry import RewardEntry
 from .rollout import RolloutConfig
 
 
@@ -59,8 +61,8 @@ class ScheduleConfig(StrictModel):
         return value
 
 
-class SamplingConfig(StrictModel):
-    """Which problems an iteration asks for; formulas and sources in docs/sampling.md."""
+class ChoosingConfig(StrictModel):
+    """Which problems an iteration asks for; formulas and sources in docs/choosing.md."""
 
     curriculum: Literal["uniform", "easy_to_hard", "uniform_then_hard"] = "uniform"
     curriculum_iterations: PositiveInt = Field(
@@ -82,47 +84,11 @@ class SamplingConfig(StrictModel):
     )
 
 
-class RewardEntry(BaseModel):
-    """One reward: a built-in name, an installed plugin's name or `package.module:Name`.
+class GraderConfig(StrictModel):
+    """The grader behind raw accuracy: math-verify in killable processes."""
 
-    Keys that are not listed here are the reward's own settings; they are checked by its config.
-    """
-
-    model_config = ConfigDict(
-        extra="allow", frozen=True, validate_default=True, allow_inf_nan=False
-    )
-
-    type: str = Field(description="a name from `kvl-rl rewards`, or package.module:Name")
-    weight: float = 1.0
-    start: NonNegativeInt = Field(default=0, description="first iteration in which it counts")
-    timeout_seconds: PositiveFloat = Field(default=10.0, description="of a plugin, per call")
-    workers: PositiveInt = Field(default=1, description="processes of a plugin")
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        return dict(self.model_extra or {})
-
-    @model_validator(mode="after")
-    def _settings_fit(self) -> RewardEntry:
-        # Not at the top: configs are read by commands that need no reward.
-        from ..rewards.registry import find
-
-        found = find(self.type)
-        try:
-            found.config.model_validate(self.settings)
-        except ValidationError as error:
-            raise settings_error(error, found.name, found.config) from None
-        return self
-
-
-class RewardConfig(StrictModel):
-    """How rewards add up, and the grader behind raw accuracy."""
-
-    combination: Literal["sum", "gated"] = Field(
-        default="sum", description="gated: only correct responses get more than their accuracy"
-    )
-    grader_workers: PositiveInt = 1
-    grader_timeout_seconds: PositiveFloat = 2.0
+    workers: PositiveInt = 1
+    timeout_seconds: PositiveFloat = Field(default=2.0, description="of one comparison")
 
 
 class ObjectiveConfig(BaseModel):
@@ -141,36 +107,43 @@ class ObjectiveConfig(BaseModel):
     )
 
     @property
-    def settings(self) -> Any:
-        """The objective's own config."""
-        return _objective_model(self.name).model_validate(self.model_extra or {})
+    def settings(self) -> dict[str, Any]:
+        """The objective's own, as given or with its defaults; `rl/learner/objectives.py` makes its
+        config of them."""
+        return dict(self.model_extra or {})
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_in(cls, given: Any) -> Any:
+    def _fill_in(cls, given: Any, info: ValidationInfo) -> Any:
         """With the objective's defaults, so that a saved config says all that was used."""
         if not isinstance(given, dict) or not isinstance(
             name := given.get("name", "mirror_descent"), str
         ):
             return given
-        try:
-            model = _objective_model(name)
-        except ConfigError as error:
-            raise SettingsError([("name", str(error))]) from None
+        if (model := objectives.BUILTIN.get(name)) is None:
+            if ":" not in name:
+                known = ", ".join(objectives.BUILTIN)
+                raise SettingsError(
+                    [
+                        (
+                            "name",
+                            f"no objective {name!r}: known are {known}; your own is written as "
+                            "package.module:function",
+                        )
+                    ]
+                )
+            # The learner is another room: the command that trains hands over how to find it.
+            if (find := (info.context or {}).get("objective_config")) is None:
+                return given
+            try:
+                model = find(name)
+            except ConfigError as error:
+                raise SettingsError([("name", str(error))]) from None
         try:
             settings = model.model_validate({k: v for k, v in given.items() if k != "name"})
         except ValidationError as error:
             raise settings_error(error, name, model) from None
         return {"name": name, **settings.model_dump(mode="json")}
-
-
-def _objective_model(name: str) -> type[BaseModel]:
-    if name in objectives.BUILTIN:
-        return objectives.BUILTIN[name]
-    # Not at the top: it imports torch, which a config of a built-in objective does not need.
-    from ..rl.learner.objectives import find
-
-    return find(name)[1]
 
 
 class CorrectionConfig(StrictModel):
@@ -248,6 +221,11 @@ class EvalConfig(StrictModel):
         return self
 
 
+RENAMED = {
+    "sampling": "choosing",
+    "reward": "grader (grader_workers: workers, grader_timeout_seconds: timeout_seconds) and "
+    "reward_combination (combination)",
+}
 _SOURCES = TypeAdapter(tuple[WeightedSource, ...])
 
 
@@ -259,14 +237,17 @@ class RLConfig(StrictModel):
     problems: WeightedSource | tuple[WeightedSource, ...] = Field(
         description="a source, or a list of sources with weights"
     )
-    sampling: SamplingConfig = SamplingConfig()
+    choosing: ChoosingConfig = ChoosingConfig()
     evaluation: EvalConfig | None = None
     iterations: PositiveInt = 100
     rollout: RolloutConfig = RolloutConfig()
     rewards: tuple[RewardEntry, ...] = Field(
         default=(RewardEntry(type="accuracy"),), description="a list, summed by weight"
     )
-    reward: RewardConfig = RewardConfig()
+    reward_combination: Literal["sum", "gated"] = Field(
+        default="sum", description="gated: only correct responses get more than their accuracy"
+    )
+    grader: GraderConfig = GraderConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     correction: CorrectionConfig = CorrectionConfig()
@@ -283,6 +264,14 @@ class RLConfig(StrictModel):
     )
     seed: int = 0
     trackers: tuple[Tracker, ...] = ("tensorboard",)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_of_today(cls, given: Any) -> Any:
+        for old, new in RENAMED.items():
+            if isinstance(given, dict) and old in given:
+                raise ValueError(f"{old} is called {new} since version 0.2: rename it")
+        return given
 
     @property
     def sources(self) -> tuple[WeightedSource, ...]:
@@ -309,11 +298,11 @@ class RLConfig(StrictModel):
 
     @model_validator(mode="after")
     def _curriculum_fits(self) -> RLConfig:
-        phase = self.sampling.curriculum_iterations
-        if self.sampling.curriculum != "uniform" and phase >= self.iterations:
+        phase = self.choosing.curriculum_iterations
+        if self.choosing.curriculum != "uniform" and phase >= self.iterations:
             raise ValueError(
-                f"sampling.curriculum_iterations ({phase}) must be smaller than iterations "
-                f"({self.iterations}), else {self.sampling.curriculum} never gets to its end"
+                f"choosing.curriculum_iterations ({phase}) must be smaller than iterations "
+                f"({self.iterations}), else {self.choosing.curriculum} never gets to its end"
             )
         return self
 

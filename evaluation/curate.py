@@ -22,7 +22,7 @@ from rich.table import Table
 
 from ..configs.common import ProblemSource
 from ..configs.errors import ConfigError
-from ..configs.rl import RewardConfig
+from ..configs.rl import GraderConfig
 from ..configs.rollout import RolloutConfig
 from ..problems.jsonl import records_of
 from ..problems.loading import load_problems
@@ -79,7 +79,7 @@ def curate_file(
     checkpoint: Path | None,
     tries: int,
     rollout: RolloutConfig,
-    reward: RewardConfig,
+    grading: GraderConfig,
 ) -> None:
     """Write the problems of `source` worth training on to `out`, with all their columns, and to
     `OUT.json` what went and why. Problems are guessed at only with a `checkpoint`.
@@ -99,7 +99,7 @@ def curate_file(
     dropped = [Dropped(one.id, "unusable", one.reason) for one in skipped]
     out.parent.mkdir(parents=True, exist_ok=True)
     guesses = out.with_suffix(".guesses.jsonl")
-    with Grader(reward.grader_workers, reward.grader_timeout_seconds) as grader:
+    with Grader(grading.workers, grading.timeout_seconds) as grader:
         kept, by_rule = drop_by_rule(problems, grader)
         dropped += by_rule
         if checkpoint is not None and kept:
@@ -178,31 +178,34 @@ def is_true_false(problem: Problem) -> bool:
     """By its type, by a gold answer such as "yes", or by options that are only true and false."""
     if problem.options:
         return {option.strip(" .。").casefold() for option in problem.options} <= _POLAR_OPTIONS
-    return resolved_type(_request(problem, "")) is AnswerType.BOOL
+    shown = GradeRequest("", problem.gold, problem.answer_type)
+    return resolved_type(shown) is AnswerType.BOOL
 
 
 def unparseable(problems: Sequence[Problem], grader: Grader) -> dict[str, str]:
     """By id what the grader says of the gold answer as a response, where it is not "correct".
 
-    Introduced or boxed: a gold answer that passes in one of the two forms can be earned.
+    Introduced or boxed: a problem can be earned if one accepted answer passes in one of the forms.
     """
     rejected = {problem.id: "" for problem in problems}
     for form in ("Answer: {}", r"\boxed{{{}}}"):
         left = [problem for problem in problems if problem.id in rejected]
-        verdicts = grader.grade([_request(one, form.format(one.answer)) for one in left])
-        for problem, verdict in zip(left, verdicts, strict=True):
+        said = [(problem, answer) for problem in left for answer in problem.accepted]
+        verdicts = grader.grade([_request(one, form.format(answer)) for one, answer in said])
+        for (problem, answer), verdict in zip(said, verdicts, strict=True):
             if verdict.outcome is Outcome.CORRECT:
-                del rejected[problem.id]
-            else:
+                rejected.pop(problem.id, None)
+            elif problem.id in rejected:
                 why = f": {verdict.reason}" if verdict.reason else ""
-                rejected[problem.id] = f"{problem.answer[:80]!r} is {verdict.outcome.value}{why}"
+                rejected[problem.id] = f"{answer[:80]!r} is {verdict.outcome.value}{why}"
     return rejected
 
 
 def content(problem: Problem) -> str:
     """Equal for problems with the same question, options, answer and image bytes, in any file."""
     digest = hashlib.sha256()
-    texts = (problem.question.strip(), *problem.options, problem.answer.strip())
+    accepted = "\n".join(answer.strip() for answer in problem.accepted)
+    texts = (problem.question.strip(), *problem.options, accepted)
     images = (image.read() for image in problem.images)
     for part in (*(text.encode("utf-8", "surrogatepass") for text in texts), *images):
         # Lengths in between, so that no two lists of parts read the same.
@@ -270,7 +273,7 @@ def right_guesses(
 def _request(problem: Problem, answer: str) -> GradeRequest:
     """`answer` as what follows some thinking: the strict grader accepts no empty section."""
     response = f"{THINK_OPEN}-{THINK_CLOSE}{answer}"
-    return GradeRequest(response, problem.answer, problem.answer_type, problem.options)
+    return GradeRequest.of_problem(problem, response)
 
 
 def _table(counts: Counter[str], kept: int, *, guessed_at: bool) -> Table:

@@ -5,75 +5,24 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..configs.common import ProblemSource
-from ..configs.rl import RewardConfig
+from ..configs.rl import GraderConfig
 from ..configs.rollout import RolloutConfig
 from ..problems.loading import load_problems
 from ..problems.types import Problem, Skipped
 from ..rewards.grader import Grader
-from ..rewards.types import GradeRequest, Policy, Verdict
-from ..rl.types import raw_accuracy
+from ..rewards.types import Policy
 from ..rollouts.fleet import Fleet
-from ..rollouts.types import Rollout, RolloutFailure, SamplingSettings, StopReason
+from ..rollouts.types import RolloutFailure, SamplingSettings, StopReason
 from ..run_files.checkpoints import check_weights
 from ..run_files.recorder import write_atomically
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """One problem with its responses and their verdicts, in parallel tuples."""
-
-    problem: Problem
-    rollouts: tuple[Rollout, ...]
-    verdicts: tuple[Verdict, ...]
-
-    @property
-    def accuracies(self) -> tuple[float, ...]:
-        """Raw correctness of the gradable samples."""
-        return tuple(
-            raw_accuracy(rollout, verdict)
-            for rollout, verdict in zip(self.rollouts, self.verdicts, strict=True)
-            if verdict.gradable
-        )
-
-    @property
-    def accuracy(self) -> float | None:
-        """Share of right answers among gradable samples; None when there is none."""
-        graded = self.accuracies
-        return sum(graded) / len(graded) if graded else None
-
-
-def grade_rollouts(
-    grader: Grader, problems: Sequence[Problem], rollouts: Sequence[Rollout]
-) -> list[Answered]:
-    """Rollouts by problem, in the order of `problems`, each with its verdict."""
-    by_id = {problem.id: problem for problem in problems}
-    verdicts = grader.grade(
-        [
-            GradeRequest(
-                response=rollout.text,
-                answer=by_id[rollout.problem_id].answer,
-                answer_type=by_id[rollout.problem_id].answer_type,
-                options=by_id[rollout.problem_id].options,
-            )
-            for rollout in rollouts
-        ]
-    )
-    gathered: dict[str, list[tuple[Rollout, Verdict]]] = {problem.id: [] for problem in problems}
-    for rollout, verdict in zip(rollouts, verdicts, strict=True):
-        gathered[rollout.problem_id].append((rollout, verdict))
-    answered = []
-    for problem in problems:
-        pairs = sorted(gathered[problem.id], key=lambda pair: pair[0].sample)
-        if pairs:
-            own_rollouts, own_verdicts = zip(*pairs, strict=True)
-            answered.append(Answered(problem, own_rollouts, own_verdicts))
-    return answered
+from .grading import grade_rollouts
+from .records import group_record
+from .types import Group
 
 
 def evaluate(
@@ -86,11 +35,15 @@ def evaluate(
     max_response_tokens: int,
     seed: int,
     progress: Callable[[str], None] = lambda _: None,
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """(summary, one row per problem). Greedy accuracy always; pass@1 over sampled responses
-    too when `temperature` is above 0."""
+) -> tuple[dict[str, Any], dict[str, list[Group]]]:
+    """(summary, groups by kind: greedy and sampled). Greedy accuracy always; pass@1 over sampled
+    responses too when `temperature` is above 0.
+
+    A problem that cannot be rolled out and a response that cannot be graded count as wrong; the
+    summary says how many there are.
+    """
     started = time.monotonic()
-    runs: dict[str, list[Answered]] = {}
+    runs: dict[str, list[Group]] = {}
     failures: dict[str, RolloutFailure] = {}
     tokens: list[int] = []
     reasons: Counter[StopReason] = Counter()
@@ -105,84 +58,74 @@ def evaluate(
         tokens += [len(rollout.response_token_ids) for rollout in rollouts]
         reasons.update(rollout.stop_reason for rollout in rollouts)
     summary: dict[str, Any] = {
-        "problems": len(problems) - len(failures),
+        "problems": len(problems),
+        "not_rolled_out": len(failures),
+        "not_graded": sum(
+            not one.verdict.gradable
+            for run in runs.values()
+            for group in run
+            for one in group.responses
+        ),
         "samples": samples if temperature > 0 else 0,
         "temperature": temperature,
-        **_scores(runs),
-        "by_family": _by(runs, lambda problem: problem.family),
-        "by_level": _by(runs, lambda problem: str(problem.level)),
+        **_scores(runs, problems),
+        "by_family": _by(runs, problems, lambda problem: problem.family),
+        "by_level": _by(runs, problems, lambda problem: str(problem.level)),
         "truncated_share": reasons[StopReason.LENGTH] / max(len(tokens), 1),
         "repetition_share": reasons[StopReason.REPETITION] / max(len(tokens), 1),
         "response_tokens_mean": sum(tokens) / max(len(tokens), 1),
         "failures": [{"id": f.problem_id, "reason": f.reason} for f in failures.values()],
         "seconds": time.monotonic() - started,
     }
-    return summary, _rows(runs)
+    return summary, runs
 
 
-def _scores(runs: dict[str, list[Answered]]) -> dict[str, float | None]:
-    """Mean per-problem accuracy; problems without a gradable sample do not count."""
-    scores = {}
+def _scores(
+    runs: Mapping[str, Sequence[Group]], problems: Collection[Problem]
+) -> dict[str, float | None]:
+    """Mean over all problems of the share of right responses."""
+    asked = {problem.id for problem in problems}
+    scores: dict[str, float | None] = {}
     for kind, name in (("sampled", "pass_at_1"), ("greedy", "greedy")):
-        values = [a.accuracy for a in runs.get(kind, ()) if a.accuracy is not None]
-        scores[name] = sum(values) / len(values) if values else None
+        right = [
+            sum(one.accuracy for one in group.responses) / len(group.responses)
+            for group in runs.get(kind, ())
+            if group.problem.id in asked
+        ]
+        scores[name] = sum(right) / len(asked) if kind in runs and asked else None
     return scores
 
 
-def _by(runs: dict[str, list[Answered]], key: Callable[[Problem], str]) -> dict[str, Any]:
-    names = sorted({key(answered.problem) for answered in runs["greedy"]})
-    table = {}
-    for name in names:
-        part = {
-            kind: [answered for answered in run if key(answered.problem) == name]
-            for kind, run in runs.items()
-        }
-        table[name] = {**_scores(part), "problems": len(part["greedy"])}
-    return table
-
-
-def sample_row(rollout: Rollout, verdict: Verdict) -> dict[str, Any]:
+def _by(
+    runs: Mapping[str, Sequence[Group]],
+    problems: Sequence[Problem],
+    key: Callable[[Problem], str],
+) -> dict[str, Any]:
+    parts: dict[str, list[Problem]] = {}
+    for problem in problems:
+        parts.setdefault(key(problem), []).append(problem)
     return {
-        "text": rollout.text,
-        "outcome": verdict.outcome.value,
-        "extracted": verdict.extracted,
-        "stop_reason": rollout.stop_reason.value,
-        "tokens": len(rollout.response_token_ids),
+        name: {**_scores(runs, part), "problems": len(part)} for name, part in sorted(parts.items())
     }
 
 
-def _rows(runs: dict[str, list[Answered]]) -> list[dict[str, Any]]:
+def _rows(runs: Mapping[str, Sequence[Group]], folder: Path) -> list[dict[str, Any]]:
     rows: dict[str, dict[str, Any]] = {}
     for kind, run in runs.items():
-        for answered in run:
-            problem = answered.problem
-            row = rows.setdefault(
-                problem.id,
-                {
-                    "id": problem.id,
-                    "family": problem.family,
-                    "level": problem.level,
-                    "question": problem.question,
-                    "options": list(problem.options),
-                    "images": [str(image.path) for image in problem.images if image.path],
-                    "answer": problem.answer,
-                    "samples": [],
-                },
-            )
-            drawn = [
-                sample_row(rollout, verdict)
-                for rollout, verdict in zip(answered.rollouts, answered.verdicts, strict=True)
-            ]
-            row.update({"greedy": drawn[0]} if kind == "greedy" else {"samples": drawn})
+        for group in run:
+            record = group_record(group, folder)
+            responses = record.pop("responses")
+            row = rows.setdefault(group.problem.id, {**record, "samples": []})
+            row.update({"greedy": responses[0]} if kind == "greedy" else {"samples": responses})
     return list(rows.values())
 
 
 def write_evaluation(
-    folder: Path, name: str, summary: dict[str, Any], rows: Sequence[dict[str, Any]]
+    folder: Path, name: str, summary: dict[str, Any], runs: Mapping[str, Sequence[Group]]
 ) -> Path:
     """`name.json` and `name.jsonl` in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in _rows(runs, folder)]
     (folder / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
     path = folder / f"{name}.json"
     write_atomically(path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
@@ -196,7 +139,7 @@ def evaluate_checkpoint(
     samples: int,
     temperature: float,
     rollout: RolloutConfig,
-    reward: RewardConfig,
+    grading: GraderConfig,
     policy: Policy,
     seed: int,
     out: Path | None,
@@ -210,9 +153,9 @@ def evaluate_checkpoint(
     problems, skipped = load_problems(source)
     with (
         Fleet(checkpoint, rollout, seed=seed) as fleet,
-        Grader(reward.grader_workers, reward.grader_timeout_seconds, policy) as grader,
+        Grader(grading.workers, grading.timeout_seconds, policy) as grader,
     ):
-        summary, rows = evaluate(
+        summary, runs = evaluate(
             fleet,
             grader,
             problems,
@@ -231,7 +174,7 @@ def evaluate_checkpoint(
     summary["skipped"] = [{"id": s.id, "reason": s.reason} for s in skipped]
     print_evaluation(summary, skipped)
     if out is not None:
-        print(write_evaluation(out.parent, out.stem, summary, rows))
+        print(write_evaluation(out.parent, out.stem, summary, runs))
     return summary
 
 

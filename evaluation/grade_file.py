@@ -22,14 +22,16 @@ from ..configs.errors import ConfigError
 from ..problems.types import CHOICE_LETTERS, AnswerType
 from ..rewards.grader import Grader
 from ..rewards.grading.judge import BadGold, check_gold, gold_letter
-from ..rewards.registry import UnknownReward, find, plugins
+from ..rewards.plugin_process import describe
+from ..rewards.plugin_worker import NotLoaded
+from ..rewards.registry import plugins
 from ..rewards.types import GradeRequest, Policy, Verdict
 
 ROWS_AT_ONCE = 256
 SHOWN_BAD_ROWS = 20
 
 _LISTED_TYPES = (AnswerType.LIST, AnswerType.MULTI_SELECT)
-_LETTERED = re.compile(r"^\s*[(\[]?([A-J])[)\].:、]\s*(.+)$", re.DOTALL)
+_LETTERED = re.compile(r"^\s*[(\[]?([A-Z])[)\].:、]\s*(.+)$", re.DOTALL)
 
 
 class BadRow(ValueError):
@@ -146,7 +148,9 @@ def row_of(line: bytes) -> Row:
         precision = int(precision)
     if precision is not None and (type(precision) is not int or not 0 <= precision <= 20):
         raise BadRow(f"'precision' should be a number of decimals, is {precision!r}")
-    request = GradeRequest(response, gold, kind, options, precision)
+    question = fields.get("question")
+    question = question if isinstance(question, str) else ""
+    request = GradeRequest(response, gold, kind, options, precision, question)
     try:
         check_gold(request)
     except BadGold as error:
@@ -191,7 +195,7 @@ def options_of(value: Any) -> tuple[str, ...]:
     if isinstance(value, Mapping):
         letters = [str(letter).strip().strip("().").upper() for letter in value]
         if not set(letters) <= set(CHOICE_LETTERS) or len(set(letters)) != len(letters):
-            raise BadRow(f"'options' should be keyed by letters A to J, has {list(value)}")
+            raise BadRow(f"'options' should be keyed by letters A to Z, has {list(value)}")
         texts = dict(zip(letters, map(str, value.values()), strict=True))
         last = max(map(CHOICE_LETTERS.index, letters), default=-1)
         return tuple(texts.get(letter, "") for letter in CHOICE_LETTERS[: last + 1])
@@ -293,12 +297,7 @@ def list_rewards() -> None:
 
 
 def _reward_cells(name: str, origin: str) -> tuple[str, str, str, str]:
-    try:
-        found = find(name)
-    except UnknownReward as error:
-        return name, "–", origin, str(error)
-    settings = [
-        key if field.is_required() else f"{key}={field.default!r}"
-        for key, field in found.config.model_fields.items()
-    ]
-    return name, "\n".join(settings) or "–", origin, found.description
+    found = describe(name)
+    if isinstance(found, NotLoaded):
+        return name, "–", origin, found.reason
+    return name, "\n".join(found.settings) or "–", origin, found.description

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from ..configs.common import ProblemSource
 from ..configs.errors import ConfigError
-from ..configs.rl import RewardConfig
+from ..configs.rl import GraderConfig
 from ..configs.rollout import RolloutConfig
 from ..problems.jsonl import records_of
 from ..problems.loading import load_problems
@@ -26,8 +26,8 @@ from ..rewards.grader import Grader
 from ..rollouts.fleet import Fleet
 from ..rollouts.types import Rollout, RolloutFailure, SamplingSettings
 from ..run_files.checkpoints import check_weights
-from .evaluate import grade_rollouts
 from .grade_file import encoded
+from .grading import grade_rollouts
 
 # A chunk is this many times what the engines hold at once: few enough to lose little to a kill.
 ENGINE_LOADS_PER_CHUNK = 2
@@ -58,7 +58,7 @@ def rate_file(
     samples: int,
     temperature: float,
     rollout: RolloutConfig,
-    reward: RewardConfig,
+    grading: GraderConfig,
 ) -> None:
     """Write every usable row of `source` to `out` with its `pass_rate`: the share of `samples`
     responses at `temperature` that the training grader finds right, null if none was gradable.
@@ -94,13 +94,13 @@ def rate_file(
         originals = dict(zip((one.id for one in todo), records_of(todo, source, out), strict=True))
         with (
             Fleet(checkpoint, rollout) as fleet,
-            Grader(reward.grader_workers, reward.grader_timeout_seconds) as grader,
+            Grader(grading.workers, grading.timeout_seconds) as grader,
             out.open("ab") as written,
         ):
             for chunk in in_chunks(fleet, todo, how, rollout, "rating"):
                 failures += chunk.failures
-                for answered in grade_rollouts(grader, chunk.problems, chunk.rollouts):
-                    name, rate = answered.problem.id, answered.accuracy
+                for group in grade_rollouts(grader, chunk.problems, chunk.rollouts):
+                    name, rate = group.problem.id, group.accuracy
                     rates[name] = rate
                     written.write(encoded({**originals[name], "pass_rate": rate}))
                 written.flush()

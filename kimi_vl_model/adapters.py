@@ -18,7 +18,8 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 from ..configs.common import LoRAConfig
-from .checkpoint import persistent_state, replace_folder
+from .checkpoint import persistent_state
+from .folders import new_folder, writing
 from .modeling import KimiVLForConditionalGeneration
 from .parallel.mesh import local_rows, whole
 
@@ -79,15 +80,14 @@ def save_adapter(
 ) -> None:
     """Write adapter_config.json and adapter_model.safetensors, which peft reads; atomically.
 
-    tensors as from `adapter_tensors`; source is the checkpoint that they adapt.
+    tensors as from `adapter_tensors`; source is the checkpoint that they adapt. Raises KVLError
+    if the folder cannot be written.
     """
-    partial = folder.with_name(f".{folder.name}.partial")
-    partial.mkdir(parents=True, exist_ok=True)
     settings = adapted.peft_config["default"]
     settings.base_model_name_or_path = str(source)
-    settings.save_pretrained(str(partial))
-    save_file(tensors, partial / "adapter_model.safetensors", metadata={"format": "pt"})
-    replace_folder(partial, folder)
+    with new_folder(folder) as partial, writing(folder):
+        settings.save_pretrained(str(partial))
+        save_file(tensors, partial / "adapter_model.safetensors", metadata={"format": "pt"})
 
 
 def plain_state(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -23,14 +22,16 @@ from transformers.models.deepseek_v3.modeling_deepseek_v3 import (
 
 from ..configs.errors import CheckpointError
 from .configuration import KimiVLConfig
+from .folders import copy_other_files, new_folder, writing
+from .json_files import read_object, shown, shown_name
 from .modeling import KimiVLForConditionalGeneration
+from .settings import check_model
 from .stored_tensors import (
     INDEX_FILE,
     SINGLE_FILE,
     files_of,
     iterate_tensors,
     raise_first,
-    read_object,
     stored_tensors,
 )
 
@@ -54,18 +55,24 @@ def load_config(folder: str | Path) -> KimiVLConfig:
     settings = read_object(path)
     if settings.get("model_type") != KimiVLConfig.model_type:
         raise CheckpointError(
-            f"{path}: model_type is {settings.get('model_type')!r}, not 'kimi_vl'"
+            f"{path}: model_type is {shown(settings.get('model_type'))}, not 'kimi_vl'"
         )
     for name in ("text_config", "vision_config"):
         if not isinstance(settings.get(name) or {}, dict):
             raise CheckpointError(f"{path}: {name} is not a JSON object")
     text = settings.get("text_config") or {}
     for name, value in _FIXED_SETTINGS.items():
-        if text.get(name, value) != value:
+        given = text.get(name, value)
+        if given != value or type(given) is not type(value):
             raise CheckpointError(
-                f"{path}: text_config.{name} is {text[name]!r}, only {value!r} is supported"
+                f"{path}: text_config.{name} is {shown(given)}, only {value!r} is supported"
             )
-    return KimiVLConfig(**{key: settings[key] for key in settings if key != "model_type"})
+    check_model(settings, path)
+    try:
+        return KimiVLConfig(**{key: settings[key] for key in settings if key != "model_type"})
+    except Exception as error:  # transformers' own checks of keys that we leave to it
+        reason = shown_name(" ".join(str(error).split()))
+        raise CheckpointError(f"{path}: transformers does not take it: {reason}") from error
 
 
 def empty_model(config: KimiVLConfig) -> KimiVLForConditionalGeneration:
@@ -111,7 +118,9 @@ def tensor_problems(folder: str | Path, model: torch.nn.Module) -> list[str]:
                 f"the config asks for {expected[name]}"
             )
         elif name not in expected and not _STALE_BUFFER.search(name):
-            problems.append(f"{tensor.file}: tensor {name} is not part of this architecture")
+            problems.append(
+                f"{tensor.file}: tensor {shown_name(name)} is not part of this architecture"
+            )
     table = folder / (INDEX_FILE if (folder / INDEX_FILE).is_file() else SINGLE_FILE)
     problems += [f"{table}: tensor {name} is missing" for name in expected if name not in listed]
     return problems
@@ -173,52 +182,40 @@ def export_checkpoint(
     max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> Path:
     """Write `out` in the published layout: the tensors of `state` beside byte-for-byte copies of
-    the other files of the checkpoint `source`, with the dtypes that `source` has.
+    the other files of the checkpoint `source`, with the dtypes that `source` has. Weights in other
+    formats and training states that lie in `source` are not copied.
 
     Shards are filled one at a time, so one shard is the most that is held beside the model. The
-    folder appears under its final name only when complete.
+    folder appears under its final name only when complete. Raises CheckpointError if the tensors
+    are not those of `source`, KVLError if `out` cannot be written.
     """
     source, out = Path(source), Path(out)
     stored, problems = stored_tensors(source)
     raise_first(problems)
     dtypes = {name: tensor.dtype for name, tensor in stored.items()}
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for file in source.iterdir():
-        if file.is_file() and file.suffix != ".safetensors" and file.name != INDEX_FILE:
-            shutil.copyfile(file, partial / file.name)
-    writer = _ShardWriter(partial, max_shard_bytes)
-    for name, tensor in published_tensors(state):
-        if name not in dtypes:
-            raise CheckpointError(f"{source}: has no tensor {name}, so it cannot be exported")
-        writer.add(name, tensor.to("cpu", dtypes.pop(name)))
-    for name in [name for name in dtypes if _STALE_BUFFER.search(name)]:
-        writer.add(name, stored[name].read())
-        del dtypes[name]
-    if dtypes:
-        raise CheckpointError(
-            f"{out}: the model lacks {len(dtypes)} tensor(s) of {source}, "
-            f"first {next(iter(dtypes))}"
-        )
-    writer.finish()
-    replace_folder(partial, out)
+    with new_folder(out) as partial:
+        with writing(out):
+            copy_other_files(source, partial)
+        writer = _ShardWriter(partial, out, max_shard_bytes)
+        for name, tensor in published_tensors(state):
+            if name not in dtypes:
+                raise CheckpointError(f"{source}: has no tensor {name}, so it cannot be exported")
+            writer.add(name, tensor.to("cpu", dtypes.pop(name)))
+        for name in [name for name in dtypes if _STALE_BUFFER.search(name)]:
+            writer.add(name, stored[name].read())
+            del dtypes[name]
+        if dtypes:
+            raise CheckpointError(
+                f"{out}: the model lacks {len(dtypes)} tensor(s) of {source}, "
+                f"first {next(iter(dtypes))}"
+            )
+        writer.finish()
     return out
 
 
-def replace_folder(partial: Path, out: Path) -> None:
-    """Rename a finished folder into place, over an older one if there is one."""
-    old = out.with_name(f".{out.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        os.replace(out, old)
-    os.replace(partial, out)
-    shutil.rmtree(old, ignore_errors=True)
-
-
 class _ShardWriter:
-    def __init__(self, folder: Path, max_bytes: int) -> None:
-        self.folder, self.max_bytes = folder, max_bytes
+    def __init__(self, folder: Path, out: Path, max_bytes: int) -> None:
+        self.folder, self.out, self.max_bytes = folder, out, max_bytes
         self.shard: dict[str, torch.Tensor] = {}
         self.shard_bytes = 0
         self.shards: list[list[str]] = []
@@ -233,7 +230,8 @@ class _ShardWriter:
 
     def _flush(self) -> None:
         path = self.folder / f"{len(self.shards)}.safetensors"
-        save_file(self.shard, path, metadata={"format": "pt"})
+        with writing(self.out):
+            save_file(self.shard, path, metadata={"format": "pt"})
         self.shards.append(list(self.shard))
         self.shard, self.shard_bytes = {}, 0
 
@@ -246,4 +244,5 @@ class _ShardWriter:
             os.replace(self.folder / f"{number}.safetensors", self.folder / file)
             weight_map.update(dict.fromkeys(names, file))
         index = {"metadata": {"total_size": self.total_bytes}, "weight_map": weight_map}
-        (self.folder / INDEX_FILE).write_text(json.dumps(index, indent=2, sort_keys=True))
+        with writing(self.out):
+            (self.folder / INDEX_FILE).write_text(json.dumps(index, indent=2, sort_keys=True))

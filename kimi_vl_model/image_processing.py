@@ -13,9 +13,9 @@ from PIL import Image
 from transformers import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
 
-from ..configs.errors import CheckpointError
-from ..problems.types import ProblemError
-from .stored_tensors import read_object
+from ..configs.errors import CheckpointError, ProblemError
+from .json_files import read_object
+from .settings import PAD_INPUT, check_preprocessor
 
 MAX_PATCHES_PER_SIDE = 512
 
@@ -45,6 +45,8 @@ class KimiVLImageProcessor(BaseImageProcessor):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if not pad_input:
+            raise CheckpointError(PAD_INPUT)
         self.patch_size = patch_size
         self.in_token_limit = in_token_limit
         self.merge_kernel_size = list(merge_kernel_size)
@@ -54,14 +56,12 @@ class KimiVLImageProcessor(BaseImageProcessor):
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> KimiVLImageProcessor:
-        """From `preprocessor_config.json`; raises CheckpointError naming the file if missing."""
+        """From `preprocessor_config.json`; raises CheckpointError naming the file and what is
+        wrong with it."""
         path = Path(folder) / "preprocessor_config.json"
         if not path.is_file():
             raise CheckpointError(f"{path}: missing; the image processor needs it")
-        settings = read_object(path)
-        for key in ("auto_map", "image_processor_type", "processor_class"):
-            settings.pop(key, None)
-        return cls(**settings)
+        return cls(**check_preprocessor(read_object(path), path))
 
     def grid(self, width: int, height: int) -> tuple[int, int]:
         """(rows, columns) of patches for an image; raises ProblemError above 511 a side."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,10 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from .checkpoint import SINGLE_FILE, persistent_state, published_tensors, replace_folder
+from ..configs.errors import KVLError
+from .checkpoint import SINGLE_FILE, persistent_state, published_tensors
 from .configuration import KimiVLConfig
+from .folders import new_folder, writing
 from .modeling import KimiVLForConditionalGeneration
 from .tokenization import PATTERN, RESERVED_SLOTS
 
@@ -101,32 +102,37 @@ def _byte_alphabet() -> dict[int, str]:
     return alphabet
 
 
-def _default_texts() -> Iterable[str]:
-    from ..problems.prompt import prompt_parts, target_text
-    from ..problems.synthetic import FAMILIES, generate
-
-    for problem in generate("train", 2400, FAMILIES, (1, 2, 3, 4), seed=0):
-        yield "".join(part for part in prompt_parts(problem) if isinstance(part, str))
-        yield target_text(problem)
-    yield from ("You are a helpful assistant", "system", "user", "assistant", "image") * 100
-
-
 def write_tiny_checkpoint(
     folder: str | Path,
+    texts: Iterable[str],
     seed: int = 0,
-    texts: Iterable[str] | None = None,
     *,
     text_config: dict[str, Any] = TINY_TEXT,
     vision_config: dict[str, Any] = TINY_VISION,
     dtype: torch.dtype = torch.float32,
 ) -> Path:
     """Write a random checkpoint of about 2 M parameters, or of the sizes given; the same seed
-    writes the same bytes."""
+    writes the same bytes. The tokenizer's ranks are learnt from `texts`.
+
+    Replaces a checkpoint; raises KVLError rather than any other folder.
+    """
     folder = Path(folder)
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    ranks = train_ranks(_default_texts() if texts is None else texts, BASE_RANKS)
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "tiktoken.model").is_file():
+        raise KVLError(f"{folder}: holds something else than a checkpoint; choose another folder")
+    with new_folder(folder) as partial, writing(folder):
+        _write_tiny(partial, seed, texts, text_config, vision_config, dtype)
+    return folder
+
+
+def _write_tiny(
+    partial: Path,
+    seed: int,
+    texts: Iterable[str],
+    text_config: dict[str, Any],
+    vision_config: dict[str, Any],
+    dtype: torch.dtype,
+) -> None:
+    ranks = train_ranks(texts, BASE_RANKS)
     lines = [f"{base64.b64encode(token).decode()} {rank}\n" for rank, token in enumerate(ranks)]
     (partial / "tiktoken.model").write_text("".join(lines))
 
@@ -172,8 +178,6 @@ def write_tiny_checkpoint(
         for name, tensor in published_tensors(persistent_state(model))
     }
     save_file(tensors, partial / SINGLE_FILE, metadata={"format": "pt"})
-    replace_folder(partial, folder)
-    return folder
 
 
 def _write_json(path: Path, value: object) -> None:

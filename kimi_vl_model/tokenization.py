@@ -6,13 +6,15 @@ another pre-tokenizer pattern, so both are built here from `tiktoken.model` alon
 
 from __future__ import annotations
 
+import base64
+import re
 from pathlib import Path
 
-from tiktoken.load import load_tiktoken_bpe
 from transformers import PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import TikTokenConverter
 
 from ..configs.errors import CheckpointError
+from .json_files import shown
 
 PATTERN = "|".join(
     [
@@ -30,6 +32,13 @@ PATTERN = "|".join(
 )
 
 RESERVED_SLOTS = 256
+_MAX_VOCABULARY_BYTES = 2**25
+_MAX_TOKEN_BYTES = 2**10
+# Base64 as it is written for whole bytes: no stray characters, padded to a multiple of four.
+_VOCABULARY_LINE = re.compile(
+    rb"((?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{4}|[A-Za-z0-9+/]{3}=|[A-Za-z0-9+/]{2}==))"
+    rb"[ \t]+(\d{1,8})[ \t]*"
+)
 BOS, EOS, UNK, PAD = "[BOS]", "[EOS]", "[UNK]", "[PAD]"
 IM_END, IM_USER, IM_ASSISTANT = "<|im_end|>", "<|im_user|>", "<|im_assistant|>"
 IM_SYSTEM, IM_MIDDLE = "<|im_system|>", "<|im_middle|>"
@@ -85,15 +94,57 @@ def banned_ids(tokenizer: PreTrainedTokenizerFast) -> tuple[int, ...]:
     return tuple(sorted(set(range(first, first + RESERVED_SLOTS)).difference(stop_ids(tokenizer))))
 
 
+def read_ranks(folder: str | Path) -> int:
+    """The number of base ranks in `folder/tiktoken.model`, each of whose lines is checked.
+
+    The library skips what is not base64 and lets a later line replace an earlier one, so a
+    damaged file would make another vocabulary. Raises CheckpointError naming the line.
+    """
+    path = Path(folder) / "tiktoken.model"
+    if not path.is_file():
+        raise CheckpointError(f"{path}: missing; a checkpoint folder needs its tokenizer")
+    try:
+        size = path.stat().st_size
+        if size > _MAX_VOCABULARY_BYTES:
+            raise CheckpointError(f"{path}: damaged ({size} bytes are no vocabulary)")
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
+    line_of: dict[bytes, int] = {}
+    ranks: set[int] = set()
+    for number, line in enumerate(lines, 1):
+        if not line:
+            continue
+        match = _VOCABULARY_LINE.fullmatch(line)
+        if match is None:
+            raise CheckpointError(
+                f"{path}:{number}: damaged ({shown(line)} is not a token in base64 and its rank)"
+            )
+        token, rank = base64.b64decode(match[1]), int(match[2])
+        if len(token) > _MAX_TOKEN_BYTES:
+            raise CheckpointError(f"{path}:{number}: damaged (a token of {len(token)} bytes)")
+        if line_of.setdefault(token, number) != number:
+            raise CheckpointError(
+                f"{path}:{number}: damaged (the token of line {line_of[token]} again)"
+            )
+        if rank in ranks:
+            raise CheckpointError(f"{path}:{number}: damaged (rank {rank} is given twice)")
+        ranks.add(rank)
+    absent = next((rank for rank in range(len(ranks)) if rank not in ranks), None)
+    if absent is not None:
+        raise CheckpointError(f"{path}: damaged (no line has rank {absent})")
+    lacking = [byte for byte in range(256) if bytes([byte]) not in line_of]
+    if lacking:
+        raise CheckpointError(
+            f"{path}: damaged ({len(lacking)} of the 256 single bytes are no token)"
+        )
+    return len(ranks)
+
+
 def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
     """Build the tokenizer from `folder/tiktoken.model`. Raises CheckpointError if it is bad."""
     vocabulary = Path(folder) / "tiktoken.model"
-    if not vocabulary.is_file():
-        raise CheckpointError(f"{vocabulary}: missing; a checkpoint folder needs its tokenizer")
-    try:
-        ranks = len(load_tiktoken_bpe(str(vocabulary)))
-    except ValueError as error:
-        raise CheckpointError(f"{vocabulary}: damaged ({error})") from error
+    ranks = read_ranks(folder)
     names = special_tokens(ranks)
     backend = TikTokenConverter(
         vocab_file=str(vocabulary), pattern=PATTERN, extra_special_tokens=names

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from PIL import Image, UnidentifiedImageError
-
+from . import pictures
 from .jsonl import read_jsonl
 from .mmmu import read_mmmu
-from .types import CHOICE_LETTERS, ImageSource, Problem, ProblemError, Skipped
+from .types import ImageSource, Problem, ProblemError, Skipped, one_line
 
-_READERS: dict[str, Callable[[Path], Iterator[Problem | Skipped]]] = {
-    ".jsonl": read_jsonl,
-    ".parquet": read_mmmu,
-}
+_KINDS = (".jsonl", ".parquet")
 
 # The image processor shrinks an image to this many 14 px patches (the largest limit that a
 # published checkpoint has) and then refuses one with 512 patches along a side.
@@ -35,7 +30,12 @@ class Source(Protocol):
     def prefix(self) -> str | None: ...
 
 
-def load_sources(sources: Iterable[Source]) -> tuple[list[list[Problem]], list[Skipped]]:
+Fault = Callable[[Problem], str | None]
+
+
+def load_sources(
+    sources: Iterable[Source], fault: Fault | None = None
+) -> tuple[list[list[Problem]], list[Skipped]]:
     """`load_problems` of each source. An id that an earlier source has is skipped.
 
     Raises `ProblemError` as well for a source with nothing but such ids.
@@ -44,7 +44,7 @@ def load_sources(sources: Iterable[Source]) -> tuple[list[list[Problem]], list[S
     skipped: list[Skipped] = []
     owners: dict[str, Path] = {}
     for source in sources:
-        problems, left_out = load_problems(source)
+        problems, left_out = load_problems(source, fault)
         skipped += left_out
         fresh = [problem for problem in problems if problem.id not in owners]
         if not fresh:
@@ -62,27 +62,25 @@ def load_sources(sources: Iterable[Source]) -> tuple[list[list[Problem]], list[S
     return loaded, skipped
 
 
-def load_problems(source: Source) -> tuple[list[Problem], list[Skipped]]:
+def load_problems(
+    source: Source, fault: Fault | None = None
+) -> tuple[list[Problem], list[Skipped]]:
     """The first `limit` usable problems whose id starts with `prefix`, and what was skipped.
 
     Every image is decoded once, so that a broken one is known now and not after hours of
-    training, but none is kept decoded. Raises `ProblemError` if the file is missing, of an
-    unknown kind or without a single usable problem.
+    training, but none is kept decoded. `fault` says what else makes a problem unusable, None if
+    nothing does: a gold answer that the grader cannot read, for one. The images of JSON lines may
+    also lie in the source's `image_roots`, if it has any. Raises `ProblemError` if the file is
+    missing, of an unknown kind or without a single usable problem.
     """
     path = Path(source.path)
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
-        known = " or ".join(_READERS)
-        raise ProblemError(f"{path}: unknown kind of file; give a {known} file")
-    if not path.is_file():
-        raise ProblemError(f"{path}: no such file; check the path (relative to {Path.cwd()})")
     problems: list[Problem] = []
     skipped: list[Skipped] = []
     seen: set[str] = set()
-    for item in reader(path):
+    for item in _read(path, getattr(source, "image_roots", ())):
         if not _is_wanted(item, source.prefix, path):
             continue
-        reason = item.reason if isinstance(item, Skipped) else _fault(item, seen)
+        reason = item.reason if isinstance(item, Skipped) else _fault(item, seen, fault)
         if isinstance(item, Problem) and reason is None:
             seen.add(item.id)
             problems.append(item)
@@ -95,43 +93,44 @@ def load_problems(source: Source) -> tuple[list[Problem], list[Skipped]]:
     return problems, skipped
 
 
+def _read(path: Path, image_roots: Sequence[Path]) -> Iterator[Problem | Skipped]:
+    kind = path.suffix.lower()
+    if kind not in _KINDS:
+        raise ProblemError(f"{path}: unknown kind of file; give a {' or '.join(_KINDS)} file")
+    if not path.is_file():
+        raise ProblemError(f"{path}: no such file; check the path (relative to {Path.cwd()})")
+    return read_jsonl(path, image_roots) if kind == ".jsonl" else read_mmmu(path)
+
+
 def _is_wanted(item: Problem | Skipped, prefix: str | None, path: Path) -> bool:
     """By prefix; a record without an id carries its line instead and is always reported."""
-    return not prefix or item.id.startswith((prefix, f"{path.name}:"))
+    return not prefix or item.id.startswith((prefix, f"{one_line(path.name)}:"))
 
 
-def _fault(problem: Problem, seen: set[str]) -> str | None:
+def _fault(problem: Problem, seen: set[str], further: Fault | None) -> str | None:
     if problem.id in seen:
         return "another problem before it has the same id"
-    if len(problem.options) > len(CHOICE_LETTERS):
-        return f"{len(problem.options)} options; at most {len(CHOICE_LETTERS)} can be lettered"
     try:
         for image in problem.images:
             _check_image(image)
     except ProblemError as error:
         return str(error)
-    return None
+    return None if further is None else further(problem)
 
 
 def _check_image(image: ImageSource) -> None:
     """Raise `ProblemError` if the image is missing, corrupt or too long for the vision tower."""
     data = image.read()
-    where = image.path if image.path is not None else f"of {len(data)} bytes"
     try:
-        opened = Image.open(io.BytesIO(data))
-        width, height = opened.size
-        # A JPEG is decoded at an eighth of its size: all its data is seen, in far less time.
-        opened.draft(opened.mode, (1, 1))
-        opened.load()
-    except Exception as error:
-        reason = "not an image" if isinstance(error, UnidentifiedImageError) else error
-        raise ProblemError(f"image {where}: cannot be decoded ({reason})") from error
+        width, height = pictures.checked(data)
+    except Exception as error:  # Pillow raises all sorts on broken files
+        raise image.undecodable(error) from error
     patches = (width // _PATCH) * (height // _PATCH)
     scale = min(1.0, math.sqrt(_PATCH_LIMIT / max(1, patches)))
     # The processor pads to pairs of patches.
     longest = 2 * math.ceil(int(max(width, height) * scale) / (2 * _PATCH))
     if longest >= _SIDE_LIMIT:
-        raise ProblemError(f"image {where}: a side of {max(width, height)} px is too long")
+        raise ProblemError(f"image {image.name}: a side of {max(width, height)} px is too long")
 
 
 def _why_none(skipped: list[Skipped], prefix: str | None) -> str:

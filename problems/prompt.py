@@ -15,8 +15,6 @@ def prompt_parts(problem: Problem) -> tuple[str | ImageSource, ...]:
     """
     lines = [problem.question]
     if not _are_only_letters(problem.options):
-        if len(problem.options) > len(CHOICE_LETTERS):
-            raise ProblemError(f"problem {problem.id}: more than {len(CHOICE_LETTERS)} options")
         lines += [f"{CHOICE_LETTERS[i]}. {option}" for i, option in enumerate(problem.options)]
     # Splitting at a group gives text and placeholder numbers in turn.
     pieces = PLACEHOLDER.split("\n".join(lines))
@@ -48,7 +46,7 @@ def target_text(problem: Problem) -> str:
             raise ProblemError(f"problem {problem.id}: its {name} already holds a thinking marker")
     if conclusion is not None:
         return f"{THINK_OPEN}{solution}{THINK_CLOSE}{conclusion}"
-    return f"{THINK_OPEN}{solution.strip()}{THINK_CLOSE}Answer: {problem.answer}"
+    return f"{THINK_OPEN}{solution.strip()}{THINK_CLOSE}Answer: {problem.gold}"
 
 
 def _are_only_letters(options: tuple[str, ...]) -> bool:

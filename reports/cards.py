@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
-from PIL import Image
-
+from ..problems import pictures
 from ..problems.prompt import THINK_CLOSE, THINK_OPEN
 from ..problems.types import CHOICE_LETTERS, PLACEHOLDER
 from ..rewards.types import Outcome
@@ -70,11 +69,14 @@ class Card:
     responses: tuple[Response, ...]
 
 
-def evaluation_cards(rows: Mapping[str, Sequence[Record]], run_dir: Path) -> list[Card]:
+def evaluation_cards(
+    rows: Mapping[str, Sequence[Record]], run_dir: Path, image_folders: Sequence[Path] = ()
+) -> list[Card]:
     """The same held-out problems before and after training, taking turns through families.
 
     Within a family, changes in both directions and constant outcomes take turns as well, so the
-    choice shows what training broke next to what it mended.
+    choice shows what training broke next to what it mended. Images are shown from the run's folder
+    and from `image_folders`.
     """
     newest = rows.get("after") or rows.get("before") or ()
     earlier = {row.get("id"): row for row in rows.get("before", ())} if rows.get("after") else {}
@@ -96,7 +98,7 @@ def evaluation_cards(rows: Mapping[str, Sequence[Record]], run_dir: Path) -> lis
         title = "After" if rows.get("after") else "Before"
         responses = [_evaluated("Before", old)] if old else []
         responses.append(_evaluated(title, row))
-        cards.append(_card(row, (folder, run_dir), responses))
+        cards.append(_card(row, (folder, run_dir, *image_folders), responses))
     return cards
 
 
@@ -118,41 +120,46 @@ def change_counts(rows: Mapping[str, Sequence[Record]]) -> dict[str, int]:
     }
 
 
-def transcript_cards(run_dir: Path) -> list[Card]:
-    """The best and the worst rewarded sample of the problems in the latest transcripts."""
+def transcript_cards(run_dir: Path, image_folders: Sequence[Path] = ()) -> list[Card]:
+    """The best and the worst rewarded sample of the problems in the latest transcripts, with
+    images from the run's folder and from `image_folders`."""
     cards: list[Card] = []
     for path, iteration in reversed(transcript_files(run_dir)):
         for row in read_lines(path)[: CARDS - len(cards)]:
-            samples = sorted(row.get("samples") or (), key=lambda one: one.get("reward") or 0.0)
+            samples = sorted(row.get("responses") or (), key=lambda one: one.get("reward") or 0.0)
             picked = samples[:1] + samples[-1:] if len(samples) > 1 else samples
             responses = [
                 _response(f"Iteration {iteration}, sample {one.get('sample')}", one)
                 for one in picked
             ]
-            cards.append(_card(row, (path.parent, run_dir), responses))
+            cards.append(_card(row, (path.parent, run_dir, *image_folders), responses))
         if len(cards) >= CARDS:
             break
     return cards
 
 
 def picture(name: str, folders: Sequence[Path]) -> Picture:
-    """Embed an image file; a path that is not absolute is tried against every folder.
+    """Embed an image file as the model sees it; a path that is not absolute is tried as it is and
+    against every folder.
 
-    The file is decoded first, so that a row can never embed anything but an image, and scaled down
-    or converted where a page needs it.
+    Only a regular file inside one of the folders is read, its links followed, and it is decoded
+    first: a row can never embed anything but a picture, nor one from elsewhere.
     """
+    inside = [folder.resolve() for folder in folders]
     candidates = [Path(name), *(folder / name for folder in folders)]
-    path = next((one for one in candidates if one.is_file()), None)
-    if path is None:
-        return Picture(problem=f"image not found: {name}")
     try:
-        data = path.read_bytes()
-        image = Image.open(io.BytesIO(data))
-        kind = image.format or ""
-        image.load()
+        found = [path for path in candidates if path.exists()]
+        allowed = [path for path in found if pictures.is_inside(path, inside)]
+        if not found:
+            return Picture(problem=f"image not found: {name}")
+        if not allowed:
+            return Picture(problem=f"image not readable: {name} (outside of the problems' folders)")
+        data = pictures.read_file(allowed[0])
+        image = pictures.decoded(data)
+        kind = image.format or ""  # none if the picture had to be changed
         if kind not in _WEB_FORMATS or max(image.size) > MAX_IMAGE_SIDE:
             if image.mode not in ("RGB", "RGBA", "L"):
-                image = image.convert("RGBA")
+                image = image.convert("RGB")
             image.thumbnail((MAX_IMAGE_SIDE, MAX_IMAGE_SIDE))
             buffer = io.BytesIO()
             image.save(buffer, format="PNG")

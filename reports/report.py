@@ -11,6 +11,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ..configs.errors import KVLError
+from ..problems.pictures import allowed_folders
 from ..run_files.recorder import Record, read_lines, read_records, write_atomically
 from .cards import change_counts, evaluation_cards, transcript_cards
 from .curves import breakdowns, curves, sft_loss
@@ -29,8 +30,9 @@ def write_report(run_dir: Path) -> Path:
     if not records:
         notes.append("No iteration has finished yet, so there are no curves.")
     rows = {name: read_lines(run_dir / "evaluation" / f"{name}.jsonl") for name in evaluations}
-    held_out = evaluation_cards(rows, run_dir)
-    cards = held_out or transcript_cards(run_dir)
+    folders = _image_folders(config)
+    held_out = evaluation_cards(rows, run_dir, folders)
+    cards = held_out or transcript_cards(run_dir, folders)
     if not cards:
         notes.append("No rollouts have been written yet, neither by evaluation nor as transcripts.")
     environment = Environment(
@@ -88,6 +90,18 @@ def _evaluations(run_dir: Path) -> tuple[dict[str, Record], list[str]]:
         else:
             notes.append(f"evaluation/{name}.json is not readable and was left out.")
     return found, notes
+
+
+def _image_folders(config: Record) -> list[Path]:
+    """Where the images of the run's problems may lie, as loading them allowed it."""
+    trained, held_out = config.get("problems"), dig(config, "evaluation", "problems")
+    sources = [*(trained if isinstance(trained, list) else [trained]), held_out]
+    folders: list[Path] = []
+    for source in sources:
+        if isinstance(source, dict) and source.get("path"):
+            roots = source.get("image_roots") or ()
+            folders += allowed_folders(Path(str(source["path"])), [Path(str(r)) for r in roots])
+    return folders
 
 
 def _sft_folders(run_dir: Path, config: Record) -> list[Path]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import os
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
+from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any
 
 from pebble import ProcessPool
@@ -17,10 +18,33 @@ from ..configs.errors import KVLError
 # Not fork: the parent holds Ray's and torch's threads. Not forkserver: there is one for the whole
 # process, and whoever starts it first (vLLM) decides what all its children have imported. A spawned
 # worker imports the parent's main script again, which for kvl-rl and kvl-sft is light.
-_CONTEXT = multiprocessing.get_context("spawn")
 _POLL_SECONDS = 0.5
 # For the first worker of a pool, with all it imports: a second or two on an idle machine.
 START_SECONDS = 120.0
+
+
+class _SafePathProcess(SpawnProcess):
+    """A spawned process that imports nothing from the working directory, not even before it has
+    its parent's path: there may be a user's pickle.py or types.py."""
+
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:
+        before = os.environ.get("PYTHONSAFEPATH")
+        os.environ["PYTHONSAFEPATH"] = "1"
+        try:
+            return SpawnProcess._Popen(process_obj)  # type: ignore[attr-defined]
+        finally:
+            if before is None:
+                os.environ.pop("PYTHONSAFEPATH", None)
+            else:
+                os.environ["PYTHONSAFEPATH"] = before
+
+
+class _SafePathContext(SpawnContext):
+    Process = _SafePathProcess  # type: ignore[assignment]
+
+
+_CONTEXT = _SafePathContext()
 
 
 class WorkersNotStarted(KVLError):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Self
 
-from ..problems.types import AnswerType
+from ..problems.types import AnswerType, Problem
 
 
 class Outcome(StrEnum):
@@ -31,26 +31,42 @@ class Policy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class GradeRequest:
-    """One response to grade against one gold answer.
+    """One response to grade against the gold answer, or against several: any one may be met.
 
     `options` are the texts of A, B, C, …; `precision` is the number of decimals that a benchmark
-    compares (MathVista), where its rows say so.
+    compares (MathVista), where its rows say so. `question`, where it is known, lets the eval policy
+    see that a sentence restates a yes/no question.
     """
 
     response: str
-    answer: str
+    answer: str | tuple[str, ...]
     answer_type: AnswerType
     options: tuple[str, ...] = ()
     precision: int | None = None
+    question: str = ""
+
+    @classmethod
+    def of_problem(cls, problem: Problem, response: str) -> Self:
+        """`response` against all that the problem accepts."""
+        return cls(
+            response,
+            problem.answer,
+            problem.answer_type,
+            problem.options,
+            problem.precision,
+            problem.question,
+        )
 
     @classmethod
     def of_row(cls, row: Mapping[str, Any]) -> Self:
-        """From a row of graded responses: response, gold, answer_type, options and precision.
+        """From a row of graded responses: response, gold, answer_type, options, precision and,
+        where there is one, question.
 
         Its fields are taken as they are; `kvl.evaluation.grade_file.row_of` reads what users write.
         """
         kind, options = AnswerType(row["answer_type"]), tuple(row["options"])
-        return cls(row["response"], row["gold"], kind, options, row["precision"])
+        question = row.get("question") or ""
+        return cls(row["response"], row["gold"], kind, options, row["precision"], question)
 
 
 @dataclass(frozen=True, slots=True)

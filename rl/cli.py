@@ -11,7 +11,7 @@ from tyro.extras import SubcommandApp
 from ..configs.errors import ConfigError, user_errors
 
 if TYPE_CHECKING:
-    from ..configs.rl import RewardConfig
+    from ..configs.rl import GraderConfig
     from ..configs.rollout import RolloutConfig
 
 app = SubcommandApp()
@@ -31,10 +31,10 @@ def train(
     dry_run: Annotated[bool, arg(help="print the resolved config and stop")] = False,
 ) -> None:
     """Online policy-mirror-descent RL; the same command again resumes the run."""
-    from ..configs.loading import dump_config, load_config
-    from ..configs.rl import RLConfig
+    from ..configs.loading import dump_config
+    from .config import load_rl_config
 
-    loaded = load_config(config, RLConfig, overrides)
+    loaded = load_rl_config(config, overrides)
     if dry_run:
         print(dump_config(loaded), end="")
         return
@@ -77,7 +77,7 @@ def evaluate(
     for flag, value in (("--limit", limit), ("--max-response-tokens", max_response_tokens)):
         if value is not None and value < 1:
             raise ConfigError(f"{flag} {value}: must be at least 1")
-    rollout, reward = _engine_settings(config, max_response_tokens)
+    rollout, grading = _engine_settings(config, max_response_tokens)
 
     from ..configs.common import ProblemSource
     from ..evaluation.evaluate import evaluate_checkpoint
@@ -89,7 +89,7 @@ def evaluate(
         samples=samples,
         temperature=temperature,
         rollout=rollout,
-        reward=reward,
+        grading=grading,
         policy=Policy(policy),
         seed=seed,
         out=out,
@@ -153,7 +153,7 @@ def rate(
         raise ConfigError(f"--samples {samples}: must be at least 1")
     if not 0 < temperature <= 2:
         raise ConfigError(f"--temperature {temperature}: must be above 0 and at most 2")
-    rollout, reward = _engine_settings(config, None)
+    rollout, grading = _engine_settings(config, None)
     from ..evaluation.rate import rate_file
 
     rate_file(
@@ -163,7 +163,7 @@ def rate(
         samples=samples,
         temperature=temperature,
         rollout=rollout,
-        reward=reward,
+        grading=grading,
     )
 
 
@@ -184,17 +184,17 @@ def curate(
     """Drop proofs, true/false, bad answers, duplicates and what is too easy; report why."""
     if tries < 1:
         raise ConfigError(f"--tries {tries}: must be at least 1")
-    rollout, reward = _engine_settings(config, None)
+    rollout, grading = _engine_settings(config, None)
     from ..evaluation.curate import curate_file
 
-    curate_file(source, out, checkpoint=checkpoint, tries=tries, rollout=rollout, reward=reward)
+    curate_file(source, out, checkpoint=checkpoint, tries=tries, rollout=rollout, grading=grading)
 
 
 def _engine_settings(
     config: Path | None, max_response_tokens: int | None
-) -> tuple[RolloutConfig, RewardConfig]:
+) -> tuple[RolloutConfig, GraderConfig]:
     from ..configs.loading import load_config
-    from ..configs.rl import RewardConfig, RLConfig
+    from ..configs.rl import GraderConfig, RLConfig
     from ..configs.rollout import RolloutConfig
 
     if config is not None:
@@ -202,7 +202,7 @@ def _engine_settings(
         if max_response_tokens is not None:
             overrides.append(f"rollout.max_response_tokens={max_response_tokens}")
         loaded = load_config(config, RLConfig, overrides)
-        return loaded.rollout, loaded.reward
+        return loaded.rollout, loaded.grader
     rollout = RolloutConfig()
     if max_response_tokens is not None:
         room = rollout.engine.max_model_len
@@ -212,7 +212,7 @@ def _engine_settings(
                 f"max_model_len ({room}); raise that in a --config"
             )
         rollout = rollout.model_copy(update={"max_response_tokens": max_response_tokens})
-    return rollout, RewardConfig()
+    return rollout, GraderConfig()
 
 
 def main() -> None:

@@ -201,6 +201,20 @@ class Fleet:
                 rollouts += result
         return rollouts, failures
 
+    def sample_everywhere(
+        self, problems: Sequence[Problem], settings: SamplingSettings
+    ) -> list[list[Rollout]]:
+        """The rollouts of every worker, each asked for all of `problems`; what a worker cannot
+        sample is missing from its list."""
+        requests = [RolloutRequest(problem.id, prompt_parts(problem)) for problem in problems]
+        results = self._everywhere(
+            "sampling probes", lambda worker: worker.sample.remote(requests, settings)
+        )
+        return [
+            [rollout for result in own if isinstance(result, list) for rollout in result]
+            for own in results
+        ]
+
     def sync_weights(self, updates: Iterable[dict[str, Any]], version: int) -> None:
         """Give every worker the weights of `updates`, one bucket at a time; `version` marks the
         tokens sampled from now on. Requests that are running pause and go on.

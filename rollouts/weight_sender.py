@@ -7,7 +7,7 @@ Not run yet: it needs GPUs. On a CPU the `shared_memory` backend goes through
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from vllm.distributed.weight_transfer.base import ParamMeta, TrainerInitInfo, WeightSource
@@ -18,8 +18,13 @@ from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
 from ..configs.rollout import EngineConfig
 from .sync_client import SyncClient
 
-if TYPE_CHECKING:
-    from ..rl.learner.outgoing_weights import PolicyWeights
+
+class OutgoingTensors(Protocol):
+    """What the learner offers: both alike in names and order, anew at every sync."""
+
+    def shapes(self) -> Iterator[tuple[str, torch.Tensor]]: ...
+
+    def published(self) -> Iterator[tuple[str, torch.Tensor]]: ...
 
 
 class PublishedWeights(WeightSource):
@@ -28,7 +33,7 @@ class PublishedWeights(WeightSource):
     vLLM's senders ask for both anew at every sync, so a later one may be a part of the first.
     """
 
-    def __init__(self, weights: PolicyWeights, dtype: torch.dtype) -> None:
+    def __init__(self, weights: OutgoingTensors, dtype: torch.dtype) -> None:
         self.weights, self.dtype = weights, dtype
 
     def metadata(self) -> list[ParamMeta]:
@@ -51,7 +56,7 @@ class WeightSender:
 
     def __init__(
         self,
-        weights: PolicyWeights,
+        weights: OutgoingTensors,
         actors: Sequence[Any],
         engine: EngineConfig,
         *,

@@ -9,38 +9,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from ..configs.errors import CheckpointError
-from ..kimi_vl_model.checkpoint import (
-    iterate_tensors,
-    load_config,
-    published_tensors,
-    replace_folder,
-)
-from ..kimi_vl_model.modeling import KimiVLForConditionalGeneration
+from ..kimi_vl_model.folders import replace_folder
+from ..kimi_vl_model.soundness import check_checkpoint
 
 _NAME = re.compile(r"^iteration_(\d{6})$")
 _DRIVER_FILE = "driver.json"
 
 
 def check_weights(folder: Path) -> None:
-    """Raise CheckpointError unless the folder holds every weight in its shape.
-
-    Files are mapped and not read. vLLM itself would serve a model with a tensor missing.
-    """
-    with torch.device("meta"):
-        model = KimiVLForConditionalGeneration(load_config(folder))
-    missing = {name: tensor.shape for name, tensor in published_tensors(model.state_dict().items())}
-    for name, tensor, file in iterate_tensors(folder):
-        shape = missing.pop(name, tensor.shape)
-        if tensor.shape != shape:
-            raise CheckpointError(
-                f"{file}: tensor {name} has shape {tuple(tensor.shape)}, "
-                f"the config asks for {tuple(shape)}"
-            )
-    if missing:
-        raise CheckpointError(f"{folder}: {len(missing)} tensor(s) missing, first {min(missing)}")
+    """Raise CheckpointError unless the folder can be trained and served, in all of its files."""
+    check_checkpoint(folder)
 
 
 class RunCheckpoints:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import math
 import os
@@ -13,18 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from PIL import Image
 from rich.console import Console
 
-from ..problems.types import ImageSource
 from .display import Display
 from .trackers import Sink, check_trackers, open_tracker
-
-if TYPE_CHECKING:
-    # Only for the type: it imports torch, which the report, a reader of this module, never needs.
-    from ..rl.types import Group
 
 Record = dict[str, Any]
 
@@ -135,15 +127,9 @@ class Recorder:
         self._purge_step = iteration
         self._display.resume(records, iteration)
 
-    def transcripts(self, iteration: int, groups: Sequence[Group], limit: int) -> None:
-        """Write the first `limit` groups with all their samples, one problem per line."""
-        if limit <= 0 or not groups:
-            return
-        folder = self.run_dir / "transcripts"
-        folder.mkdir(parents=True, exist_ok=True)
-        lines = [json.dumps(_transcript(group, folder)) for group in groups[:limit]]
-        path = folder / f"iteration_{iteration:06d}.jsonl"
-        write_atomically(path, "".join(line + "\n" for line in lines))
+    def message(self, text: str) -> None:
+        """A line of its own on the terminal."""
+        self._display.message(text)
 
     def _open_sinks(self) -> list[Sink]:
         if self._sinks is None:
@@ -223,56 +209,3 @@ def _finite(value: float | None) -> float | None:
     if value is None or not math.isfinite(value):
         return None
     return value if isinstance(value, int) else float(value)
-
-
-def _transcript(group: Group, folder: Path) -> Record:
-    problem = group.problem
-    samples = [
-        {
-            "sample": rollout.sample,
-            "text": rollout.text,
-            "extracted": verdict.extracted,
-            "outcome": verdict.outcome,
-            "reason": verdict.reason,
-            "reward": reward,
-            "parts": dict(verdict.parts),
-            "advantage": advantage,
-            "stop_reason": rollout.stop_reason,
-            "tokens": len(rollout.response_token_ids),
-        }
-        for rollout, verdict, reward, advantage in zip(
-            group.rollouts, group.verdicts, group.rewards, group.advantages, strict=True
-        )
-    ]
-    return {
-        "id": problem.id,
-        "family": problem.family,
-        "level": problem.level,
-        "question": problem.question,
-        "images": [_image_path(image, folder) for image in problem.images],
-        "answer": problem.answer,
-        "options": list(problem.options),
-        "samples": samples,
-    }
-
-
-def _image_path(image: ImageSource, folder: Path) -> str:
-    """Where the image lies; one that came as bytes is written beside the transcripts once."""
-    if image.path is not None:
-        return str(image.path.resolve())
-    data = image.read()
-    name = f"images/{hashlib.sha256(data).hexdigest()[:16]}.{_image_format(data)}"
-    path = folder / name
-    if not path.exists():
-        path.parent.mkdir(exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_bytes(data)
-        os.replace(partial, path)
-    return name
-
-
-def _image_format(data: bytes) -> str:
-    try:
-        return (Image.open(io.BytesIO(data)).format or "bin").lower()
-    except OSError:
-        return "bin"

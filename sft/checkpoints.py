@@ -11,7 +11,7 @@ import os
 import shutil
 from pathlib import Path
 
-from ..kimi_vl_model.checkpoint import replace_folder
+from ..kimi_vl_model.folders import replace_folder
 
 MANIFEST = "complete.json"
 PARTIAL = ".partial"

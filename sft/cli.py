@@ -19,8 +19,9 @@ def init_tiny(
 ) -> None:
     """Write a tiny random Kimi-VL checkpoint (2 M parameters) in the published layout."""
     from ..kimi_vl_model.tiny import write_tiny_checkpoint
+    from ..problems.synthetic.texts import written_texts
 
-    write_tiny_checkpoint(out, seed)
+    write_tiny_checkpoint(out, written_texts(), seed)
     print(out)
 
 
@@ -115,13 +116,13 @@ def distill(
         raise ConfigError(f"--out {out}: must end in .jsonl")
     from ..configs.common import ProblemSource
     from ..configs.loading import load_config
-    from ..configs.rl import RewardConfig, RLConfig
+    from ..configs.rl import GraderConfig, RLConfig
     from ..configs.rollout import RolloutConfig
 
-    rollout, reward = RolloutConfig(), RewardConfig()
+    rollout, grading = RolloutConfig(), GraderConfig()
     if config is not None:
         loaded = load_config(config, RLConfig)
-        rollout, reward = loaded.rollout, loaded.reward
+        rollout, grading = loaded.rollout, loaded.grader
     from ..rollouts.types import SamplingSettings
     from .distill import Choice
     from .distill import distill as run
@@ -133,7 +134,7 @@ def distill(
         SamplingSettings(samples, temperature, rollout.max_response_tokens, seed),
         Choice(format, keep, most),
         rollout,
-        reward,
+        grading,
     )
 
 

@@ -19,9 +19,9 @@ from rich.console import Console
 
 from ..configs.common import ProblemSource
 from ..configs.errors import ConfigError
-from ..configs.rl import RewardConfig
+from ..configs.rl import GraderConfig
 from ..configs.rollout import RolloutConfig
-from ..evaluation.evaluate import grade_rollouts
+from ..evaluation.grading import grade_rollouts
 from ..evaluation.rate import in_chunks
 from ..problems.jsonl import records_of
 from ..problems.loading import load_problems
@@ -54,7 +54,7 @@ def distill(
     settings: SamplingSettings,
     choice: Choice,
     rollout: RolloutConfig,
-    reward: RewardConfig,
+    grading: GraderConfig,
 ) -> Path:
     """Sample, grade, keep; the same command again goes on where a killed one stopped.
 
@@ -77,7 +77,7 @@ def distill(
         seed=settings.seed or 0,
     )
     samples = SamplesFile(samples_path, origin)
-    failures = _sample_rest(checkpoint, problems, samples, settings, rollout, reward)
+    failures = _sample_rest(checkpoint, problems, samples, settings, rollout, grading)
     sampled = [(p, responses) for p in problems if (responses := samples.responses(p)) is not None]
     rows = [
         row | {"kvl_version": version("kimi-vl-thinking")}
@@ -100,7 +100,7 @@ def _sample_rest(
     samples: SamplesFile,
     settings: SamplingSettings,
     rollout: RolloutConfig,
-    reward: RewardConfig,
+    grading: GraderConfig,
 ) -> list[RolloutFailure]:
     """Sample what the file lacks, starting an engine only if there is something."""
     missing = [problem for problem in problems if samples.responses(problem) is None]
@@ -113,7 +113,7 @@ def _sample_rest(
         Console(stderr=True).print(line, markup=False, soft_wrap=True)
     with (
         Fleet(checkpoint, rollout, seed=settings.seed or 0) as fleet,
-        Grader(reward.grader_workers, reward.grader_timeout_seconds) as grader,
+        Grader(grading.workers, grading.timeout_seconds) as grader,
     ):
         for chunk in in_chunks(fleet, missing, settings, rollout, "sampling"):
             samples.append(grade_rollouts(grader, chunk.problems, chunk.rollouts))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..configs.errors import KVLError
-from ..evaluation.evaluate import Answered
+from ..evaluation.types import Group
 from ..problems.types import Problem
 from ..rewards.types import Outcome
 from ..rollouts.types import StopReason
@@ -58,23 +58,23 @@ class SamplesFile:
         digest, responses = self._done.get(problem.id, ("", ()))
         return responses if digest == problem_digest(problem) else None
 
-    def append(self, answered: Sequence[Answered]) -> None:
+    def append(self, groups: Sequence[Group]) -> None:
         lines = []
-        for one in answered:
+        for group in groups:
             responses = tuple(
                 Response(
-                    rollout.sample,
-                    rollout.text,
-                    len(rollout.response_token_ids),
-                    verdict.outcome,
-                    rollout.stop_reason,
+                    one.rollout.sample,
+                    one.rollout.text,
+                    one.tokens,
+                    one.verdict.outcome,
+                    one.rollout.stop_reason,
                 )
-                for rollout, verdict in zip(one.rollouts, one.verdicts, strict=True)
+                for one in group.responses
             )
-            digest = problem_digest(one.problem)
-            self._done[one.problem.id] = digest, responses
+            digest = problem_digest(group.problem)
+            self._done[group.problem.id] = digest, responses
             line = {
-                "id": one.problem.id,
+                "id": group.problem.id,
                 "problem": digest,
                 **self._source,
                 "responses": [asdict(response) for response in responses],
@@ -133,7 +133,8 @@ def problem_digest(problem: Problem) -> str:
     """Of all that the policy reads and the grader compares with."""
     digest = hashlib.blake2b(digest_size=8)
     text = [problem.question, problem.options, problem.answer, problem.answer_type]
-    digest.update(json.dumps(text).encode())
+    precision = [] if problem.precision is None else [problem.precision]
+    digest.update(json.dumps(text + precision).encode())
     for image in problem.images:
         digest.update(hashlib.blake2b(image.read()).digest())
     return digest.hexdigest()

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from ..configs.errors import KVLError
+from ..configs.errors import CheckpointError
 from ..kimi_vl_model.checkpoint import (
     empty_model,
     load_config,
     persistent_state,
     published_tensors,
-    tensor_problems,
 )
 from ..kimi_vl_model.configuration import KimiVLConfig
 from ..kimi_vl_model.image_processing import KimiVLImageProcessor
-from ..kimi_vl_model.stored_tensors import read_object, stored_tensors
+from ..kimi_vl_model.soundness import checkpoint_problems
+from ..kimi_vl_model.stored_tensors import stored_tensors
 from ..kimi_vl_model.tokenization import (
     BOS,
     EOS,
@@ -48,18 +49,11 @@ def inspect(folder: Path) -> Inspection:
     """
     config = load_config(folder)
     model = empty_model(config)
-    lines, problems = [*_architecture(config), *_parameters(config, model)], []
-    for part in (_tensors, _tokenizer, _generation, _images):
-        try:
-            found, wrong = part(folder, config, model)
-        except KVLError as error:
-            found, wrong = [], [str(error)]
-        lines += found
-        problems += wrong
-    return Inspection(tuple(lines), tuple(problems))
-
-
-Found = tuple[list[str], list[str]]
+    lines = [*_architecture(config), *_parameters(config, model)]
+    for part in (_tensors, _tokenizer, _images):
+        with suppress(CheckpointError):  # what is wrong is among the problems
+            lines.append(part(folder))
+    return Inspection(tuple(lines), tuple(checkpoint_problems(folder, config, model)))
 
 
 def _architecture(config: KimiVLConfig) -> list[str]:
@@ -90,62 +84,25 @@ def _parameters(config: KimiVLConfig, model: torch.nn.Module) -> list[str]:
     ]
 
 
-def _tensors(folder: Path, _config: KimiVLConfig, model: torch.nn.Module) -> Found:
+def _tensors(folder: Path) -> str:
     stored, _problems = stored_tensors(folder)
     dtypes = Counter(str(tensor.dtype).removeprefix("torch.") for tensor in stored.values())
     size = sum(file.stat().st_size for file in {tensor.file for tensor in stored.values()})
     counted = ", ".join(f"{count} {dtype}" for dtype, count in dtypes.most_common())
-    lines = [f"tensors     {len(stored):,} in files of {size / 1e9:.2f} GB: {counted}"]
-    return lines, tensor_problems(folder, model)
+    return f"tensors     {len(stored):,} in files of {size / 1e9:.2f} GB: {counted}"
 
 
-def _tokenizer(folder: Path, config: KimiVLConfig, _model: torch.nn.Module) -> Found:
+def _tokenizer(folder: Path) -> str:
     tokenizer = load_tokenizer(folder)
-    text, problems = config.text_config, []
-    if len(tokenizer) != text.vocab_size:
-        problems.append(
-            f"{folder / 'tiktoken.model'}: makes {len(tokenizer)} ids, "
-            f"config.json has vocab_size {text.vocab_size}"
-        )
-    for setting, value, token in (
-        ("media_placeholder_token_id", config.media_placeholder_token_id, MEDIA_PAD),
-        ("text_config.bos_token_id", text.bos_token_id, BOS),
-        ("text_config.eos_token_id", text.eos_token_id, EOS),
-        ("text_config.pad_token_id", text.pad_token_id, PAD),
-    ):
-        if value != token_id(tokenizer, token):
-            problems.append(
-                f"{folder / 'config.json'}: {setting} is {value}, but {token} is "
-                f"{token_id(tokenizer, token)} in tiktoken.model"
-            )
     shown = (BOS, EOS, IM_END, MEDIA_PAD, PAD)
     ids = ", ".join(f"{token} {token_id(tokenizer, token)}" for token in shown)
     stops = " and ".join(map(str, stop_ids(tokenizer)))
-    return [f"tokenizer   {len(tokenizer):,} ids: {ids}; stops at {stops}"], problems
+    return f"tokenizer   {len(tokenizer):,} ids: {ids}; stops at {stops}"
 
 
-def _generation(folder: Path, config: KimiVLConfig, _model: torch.nn.Module) -> Found:
-    """Not read here, where the tokenizer knows what ends a response, but by whoever loads an
-    export of the checkpoint elsewhere. A folder may do without the file."""
-    path = folder / "generation_config.json"
-    if not path.exists():
-        return [], []
-    ends = read_object(path).get("eos_token_id")
-    vocabulary = range(config.text_config.vocab_size)
-    if ends is None or all(end in vocabulary for end in (ends if type(ends) is list else [ends])):
-        return [], []
-    return [], [f"{path}: eos_token_id {ends} is no id below vocab_size {len(vocabulary)}"]
-
-
-def _images(folder: Path, config: KimiVLConfig, _model: torch.nn.Module) -> Found:
+def _images(folder: Path) -> str:
     processor = KimiVLImageProcessor.from_folder(folder)
-    problems = []
-    if processor.patch_size != config.vision_config.patch_size:
-        problems.append(
-            f"{folder / 'preprocessor_config.json'}: patch_size {processor.patch_size}, "
-            f"config.json has vision_config.patch_size {config.vision_config.patch_size}"
-        )
-    return [f"images      at most {processor.in_token_limit:,} patches before padding"], problems
+    return f"images      at most {processor.in_token_limit:,} patches before padding"
 
 
 def report(inspection: Inspection) -> None:

@@ -7,6 +7,7 @@ with fewer tokens, without any training.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from rich.progress import Progress
 
 from ..configs.errors import ConfigError
 from ..kimi_vl_model.checkpoint import export_checkpoint
+from ..kimi_vl_model.folders import writing
 from ..kimi_vl_model.stored_tensors import StoredTensor, raise_first, stored_tensors
 
 # safetensors copies a shard to write it: small ones keep the peak at a few gigabytes.
@@ -32,11 +34,13 @@ def merge(
 
     Every other file (config, tokenizer) is the first checkpoint's. `weights` None averages. One
     shard is held in memory, a few times over while it is written; `out` appears only when complete.
-    Raises ConfigError for weights that do not fit and CheckpointError naming file and tensor where
-    the checkpoints differ in names or shapes.
+    Raises ConfigError for weights that do not fit, CheckpointError naming file and tensor where
+    the checkpoints differ in names or shapes, and KVLError if `out` cannot be written.
     """
     shares = mixing_weights(len(checkpoints), weights)
-    if out.exists():
+    with writing(out):
+        exists = os.path.lexists(out)
+    if exists:
         raise ConfigError(f"--out {out}: already exists; choose another folder or delete it")
     tables = [_headers(folder) for folder in checkpoints]
     first, *others = tables

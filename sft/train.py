@@ -18,9 +18,10 @@ from ..configs import loading
 from ..configs.errors import KVLError
 from ..configs.sft import SFTConfig
 from ..kimi_vl_model.adapters import adapter_tensors, add_adapters, merged_state, save_adapter
-from ..kimi_vl_model.checkpoint import export_checkpoint, load_config, load_model
+from ..kimi_vl_model.checkpoint import export_checkpoint, load_model
 from ..kimi_vl_model.freezing import freeze
 from ..kimi_vl_model.processing import KimiVLProcessor
+from ..kimi_vl_model.soundness import check_checkpoint
 from ..problems.loading import load_problems
 from ..problems.types import Skipped
 from .checkpoints import last_complete, step_of
@@ -49,7 +50,7 @@ def train(config: SFTConfig) -> Path:
     if final.is_dir():
         console.print(f"{config.run_dir}: already finished, the checkpoint is in {final}")
         return final
-    load_config(config.checkpoint)  # so that a wrong path is named before anything is written
+    check_checkpoint(config.checkpoint)  # before anything is written
     trainer, bar = _prepare(config, arguments, console, 0 if resumed is None else step_of(resumed))
     if resumed is not None:
         console.print(f"resuming from {resumed}")

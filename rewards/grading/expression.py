@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 
+from .clock import clock_times_agree
 from .complexity import refusal
-from .math_pool import MathJob
+from .math_pool import Comparison, MathJob
+from .ranges import ranges_agree
 from .reading.extraction import NoAnswer
 from .reading.hedges import is_value, says_more, without_assignment
 from .reading.normalization import comparable
 from .reading.number import parse_number
 from .reading.units import split_unit, units_agree
+from .solutions import solutions_agree
 
 # What math-verify may be given: no quotes, no dunder names, no unknown commands. latex2sympy does
 # not evaluate strings, so this is a second fence, not the only one.
@@ -29,6 +33,8 @@ _KNOWN_COMMANDS = frozenset(
 _INTERVAL = re.compile(r"[(\[][^()\[\]]+,[^()\[\]]+[)\]]")
 _BETWEEN = re.compile(r"^([^<>=]+?)(<|\\le)\s?[A-Za-z]\s?(<|\\le)(?![A-Za-z])\s?([^<>=]+)$")
 _ONE_SIDED = re.compile(r"^[A-Za-z]\s?(<|>|\\le|\\ge)(?![A-Za-z])\s?([^<>=,]+)$")
+_ANGULAR = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")
+_DEGREES = re.compile(r"(\d+(?:\.\d+)?)\^\\circ")
 _LETTER = re.compile(r"[A-Za-z]")
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
 
@@ -44,11 +50,23 @@ def compare(
     """
     if comparable(prediction) == comparable(gold):
         return True
-    # "1.5m" is metres where the other side has no letter that could be the variable m.
-    glued_gold = not _LETTER.search(_COMMAND.sub("", prediction))
-    glued_prediction = lenient and not _LETTER.search(_COMMAND.sub("", gold))
-    gold, gold_unit = split_unit(gold, glued_gold)
-    prediction, prediction_unit = split_unit(prediction, glued_prediction)
+    decided = clock_times_agree(gold, prediction, lenient)
+    if decided is None:
+        decided = ranges_agree(gold, prediction)
+    if decided is None:
+        decided = solutions_agree(
+            gold, prediction, lambda one, other: compare_one(one, other, lenient, precision)
+        )
+    return compare_one(gold, prediction, lenient, precision) if decided is None else decided
+
+
+def compare_one(
+    gold: str, prediction: str, lenient: bool = False, precision: int | None = None
+) -> bool | MathJob:
+    """`compare` for answers of a single value."""
+    if comparable(prediction) == comparable(gold):
+        return True
+    (gold, gold_unit), (prediction, prediction_unit) = _split_units(gold, prediction, lenient)
     if not units_agree(gold_unit, prediction_unit):
         return False
     if lenient:
@@ -65,6 +83,22 @@ def compare(
     return _compare_values(gold, prediction, lenient, precision)
 
 
+def _split_units(
+    gold: str, prediction: str, lenient: bool
+) -> tuple[tuple[str, str | None], tuple[str, str | None]]:
+    """Both values and units. "1.5m" is metres where the other side has the same unit, or no letter
+    that could be the variable m.
+    """
+    glued_gold = not _LETTER.search(_COMMAND.sub("", prediction))
+    glued_prediction = lenient and not _LETTER.search(_COMMAND.sub("", gold))
+    one, other = split_unit(gold, glued_gold), split_unit(prediction, glued_prediction)
+    if one[1] is None and other[1] and (glued := split_unit(gold, True))[1] == other[1]:
+        one = glued
+    if other[1] is None and one[1] and (glued := split_unit(prediction, True))[1] == one[1]:
+        other = glued
+    return one, other
+
+
 def _compare_values(
     gold: str, prediction: str, lenient: bool = False, precision: int | None = None
 ) -> bool | MathJob:
@@ -78,11 +112,22 @@ def _compare_values(
         raise NoAnswer(reason)
     if not is_value(gold) or says_more(prediction, gold) or not _is_mathematics(prediction, gold):
         return False
-    if gold_number and gold_number.is_rounded:
-        return MathJob(gold, prediction, float(gold_number.tolerance))
-    if precision is None:
-        return MathJob(gold, prediction, relations_as_sets=lenient)
-    return MathJob(gold, prediction, precision=precision, relations_as_sets=lenient)
+    tolerance = gold_number.tolerance if gold_number else Fraction(0)
+    if number and not gold_number:
+        tolerance = number.tolerance_of_exact
+    if precision is not None:
+        tolerance = max(tolerance, Fraction(1, 2 * 10**precision))
+    return Comparison(
+        in_radians(gold),
+        in_radians(prediction),
+        float(tolerance) or None,
+        relations_as_sets=lenient,
+    )
+
+
+def in_radians(text: str) -> str:
+    """`\\sin30^\\circ` for a parser that takes every angle for radians."""
+    return _DEGREES.sub(r"(\\frac{\1\\pi}{180})", text) if _ANGULAR.search(text) else text
 
 
 def _interval(match: re.Match[str]) -> str:

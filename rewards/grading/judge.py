@@ -11,14 +11,16 @@ from .expression import compare
 from .listed import compare_lists, listed_part, selected_letters, truth_value
 from .math_pool import MathJob
 from .open_ended import find_and_compare
-from .reading.choice import grade_choice
-from .reading.chosen_option import chosen_option
+from .options.choice import grade_choice
+from .options.chosen_option import chosen_option
 from .reading.commitments import Commitment
 from .reading.extraction import NoAnswer, extract_answer
 from .reading.free_form import answer_region, concluding_sentences, final_commitment
 from .reading.hedges import is_value
 from .reading.normalization import narrow, plain, words
 from .reading.number import parse_number
+from .reading.polarity import truth_in
+from .reading.stated_text import says
 from .reading.units import split_unit
 
 _POLAR = frozenset(
@@ -112,19 +114,20 @@ def _judge_free(text: str, request: GradeRequest) -> tuple[Commitment, bool | Ma
     gold = request.answer
     match resolved_type(request):
         case AnswerType.CHOICE:
-            found = chosen_option(text, request.options)
+            found = chosen_option(text, request.options, request.question)
             return found, found.text == gold_letter(gold)
         case AnswerType.MULTI_SELECT:
             wanted = selected_letters(gold, whole=True)
             return _first(text, lambda said: selected_letters(said, whole=False), wanted)
         case AnswerType.BOOL:
-            return _first(text, truth_value, truth_value(gold))
+            found, said = truth_in(text, request.question)
+            return found, said == truth_value(gold)
         case AnswerType.LIST:
             found = _committed_or_conclusion(text)
             return found, compare_lists(gold, listed_part(found.text), lenient=True)
         case AnswerType.TEXT:
             found = _committed_or_conclusion(text)
-            return found, _says(found.text, gold)
+            return found, says(found.text, gold)
         case _:
             return find_and_compare(text, gold, request.precision)
 
@@ -144,15 +147,3 @@ def _committed_or_conclusion(text: str) -> Commitment:
     for offset, sentence in concluding_sentences(text):
         return Commitment(sentence, offset, offset + len(sentence), "phrase")
     raise NoAnswer("no committed answer")
-
-
-def _says(text: str, gold: str) -> bool:
-    """MMMU's rule for open text: the gold words stand together in a short committed phrase."""
-    if words(text) == words(gold):
-        return True
-    said, wanted = words(text).split(), words(gold).split()
-    if not wanted or len(said) > len(wanted) + 20 or {"or", "not"} & set(said) - set(wanted):
-        return False
-    said = [word.strip(".,;:!?\"'()*") for word in said]
-    size = len(wanted)
-    return any(said[start : start + size] == wanted for start in range(len(said) - size + 1))

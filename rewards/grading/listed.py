@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from .expression import compare
-from .math_pool import MathJob
-from .reading.choice import is_denied
+from .math_pool import Comparisons, MathJob
+from .options.choice import is_denied
 from .reading.normalization import narrow, plain
 
 _LETTERS = re.compile(
@@ -67,7 +67,7 @@ def compare_lists(gold: str, prediction: str, lenient: bool) -> bool | MathJob:
         return True
     if len(verdicts) == 1:
         return verdicts[0]
-    return MathJob(f"({', '.join(golds)})", f"({', '.join(items)})")
+    return Comparisons("all", tuple(v for v in verdicts if not isinstance(v, bool)))
 
 
 def listed_part(text: str) -> str:

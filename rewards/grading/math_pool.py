@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from ..killable_pool import START_SECONDS, Failure, KillablePool, Task
 from ..types import Outcome
-from .math_worker import MathJob, MathResult, initialize, solve
+from .math_worker import Comparison, Comparisons, MathJob, MathResult, initialize, solve
+
+__all__ = ["Comparison", "Comparisons", "MathJob", "MathPool", "MathTask"]
 
 
 @dataclass(frozen=True, slots=True)

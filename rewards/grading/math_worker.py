@@ -11,30 +11,45 @@ import time
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from math import ceil
-from typing import Any
+from typing import Any, Literal
 
 from ..types import Outcome
-from .numeric import equal_by_value
+from .numeric import equal_by_value, within
 
 MEMORY_BYTES = 4 * 2**30
+# Decimals inside sets and relations; single numbers never get there.
+FLOAT_ROUNDING = 6
 # The parent kills a late worker; this only ends a worker whose parent died while it was busy.
 _ORPHAN_GRACE_SECONDS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class MathJob:
+class Comparison:
     r"""Is `prediction` equal to `gold`? Both are normalised LaTeX without delimiters.
 
-    Example: `MathJob(r"2\sqrt{3}", r"\sqrt{12}")`. With `tolerance`, the prediction must be a
-    number closer than that to the gold; `precision` is the number of decimals that irrational
-    parts are compared to. With `relations_as_sets`, 1<x<2 equals the gold interval (1,2).
+    Example: `Comparison(r"2\sqrt{3}", r"\sqrt{12}")`. With `tolerance`, the prediction may also be
+    a number closer than that to the gold. With `relations_as_sets`, 1<x<2 equals the gold
+    interval (1,2).
     """
 
     gold: str
     prediction: str
     tolerance: float | None = None
-    precision: int = 6
     relations_as_sets: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Comparisons:
+    """Comparisons of which all, or any one, must hold.
+
+    Example: `Comparisons("all", (Comparison("1", "\\frac22"), Comparison("2", "\\sqrt4")))`.
+    """
+
+    need: Literal["all", "any"]
+    jobs: tuple[Comparison | Comparisons, ...]
+
+
+MathJob = Comparison | Comparisons
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +74,9 @@ def initialize() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.dup2(2, 1)  # stray prints of the parsers go to stderr
-    _equal(MathJob("1", r"\frac{2}{2}"))  # the first parse builds the grammar; not on a job's clock
+    holds(
+        Comparison("1", r"\frac{2}{2}")
+    )  # the first parse builds the grammar; not on a job's clock
     # What is loaded by now (sympy, the grammar) stays for good: traversing it again and again took
     # a quarter of a job's time.
     gc.collect()
@@ -72,33 +89,52 @@ def solve(job: MathJob, timeout_seconds: float) -> MathResult:
     started = time.perf_counter()
     reason = ""
     try:
-        outcome = Outcome.CORRECT if _equal(job) else Outcome.INCORRECT
+        outcome = Outcome.CORRECT if holds(job) else Outcome.INCORRECT
     except Exception as error:
         outcome, reason = Outcome.INVALID, f"math-verify: {type(error).__name__}: {error}"[:200]
     signal.alarm(0)
     return MathResult(outcome, reason, 1000 * (time.perf_counter() - started))
 
 
-def _equal(job: MathJob) -> bool:
+def holds(job: MathJob) -> bool:
+    """Whether the comparison holds. Raises `GoldError` if a gold answer cannot be parsed."""
+    if isinstance(job, Comparison):
+        return _equal(job)
+    if job.need == "all":
+        return all(holds(part) for part in job.jobs)
+    failure = None
+    for part in job.jobs:
+        try:
+            if holds(part):
+                return True
+        except GoldError as error:
+            failure = error
+    if failure is not None:
+        raise failure
+    return False
+
+
+@lru_cache(maxsize=1024)  # the ways to pair up two lists repeat the same comparisons
+def _equal(job: Comparison) -> bool:
     # Imported here to keep sympy out of a parent that never meets an expression.
     from math_verify import verify
 
     golds = _gold(job.gold)
     if not golds:
         raise GoldError("gold answer cannot be parsed")
-    predictions = _parse(job.prediction)
+    predictions = parse_latex(job.prediction)
     if not predictions:
         return False
-    if job.tolerance is not None:
-        return _within(golds[0], predictions[0], job.tolerance)
-    decided = equal_by_value(golds[0], predictions[0], job.precision)
+    if job.tolerance is not None and within(golds[0], predictions[0], job.tolerance):
+        return True
+    decided = equal_by_value(golds[0], predictions[0])
     if decided is not None:
         return decided
     # In this order: verify is not symmetric.
     return verify(
         golds,
         predictions,
-        float_rounding=job.precision,
+        float_rounding=FLOAT_ROUNDING,
         allow_set_relation_comp=job.relations_as_sets,
         timeout_seconds=0,
         raise_on_error=True,
@@ -107,10 +143,11 @@ def _equal(job: MathJob) -> bool:
 
 @lru_cache(maxsize=256)  # the samples of a group share their gold answer
 def _gold(latex: str) -> list[Any]:
-    return _parse(latex)
+    return parse_latex(latex)
 
 
-def _parse(latex: str) -> list[Any]:
+def parse_latex(latex: str) -> list[Any]:
+    """What math-verify reads in normalised LaTeX without delimiters; empty if nothing."""
     from math_verify import parse
 
     # math-verify's own timeouts use SIGALRM and swallow the result: off, the parent has the clock.
@@ -133,12 +170,3 @@ def _extraction() -> list[Any]:
             ),
         )
     ]
-
-
-def _within(gold: Any, prediction: Any, tolerance: float) -> bool:
-    from sympy import Basic
-
-    if not isinstance(prediction, Basic):
-        return False
-    difference = (prediction - gold).evalf()
-    return bool(difference.is_real and abs(difference) < tolerance)

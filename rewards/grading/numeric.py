@@ -2,8 +2,9 @@
 
 math-verify simplifies the difference of two expressions, which takes milliseconds to seconds.
 Values to thirty digits decide nearly all pairs in a fraction of that: far apart at one point is
-unequal, equal to twenty digits at all of them is equal; anything else is left to math-verify. Runs
-in the workers of `MathPool` only.
+unequal, equal to twenty digits at all of them is equal; anything else is left to math-verify. All
+differences are relative: 1/2004! and 1/2007! are as different as 1 and 8e9. Runs in the workers of
+`MathPool`, and where a gold answer is checked.
 """
 
 from __future__ import annotations
@@ -12,34 +13,132 @@ from typing import Any
 
 DIGITS = 30
 EQUAL = 1e-20
+# A decimal is parsed as a float of fifteen digits.
+EQUAL_FLOATS = 1e-14
+FAR_APART = 1e-9
 MAX_OPERATIONS = 200
 MAX_EXPONENT = 20
 MAX_INTEGER = 10**12
+MAX_EXACT_BITS = 200_000
 # Of both signs, so that sqrt(x^2) is not x; unremarkable, so that nothing cancels by chance.
-_POINTS = ((137, 101), (-211, 97), (353, 67))
+_POINTS = ((137, 101), (-211, 97), (353, 67), (29, 83))
+# How many points must have real values: sqrt(1/n) and 1/sqrt(n) differ where neither has one.
+_REAL_POINTS = 3
 
 
-def equal_by_value(gold: Any, prediction: Any, precision: int) -> bool | None:
-    """True, False, or None if values do not decide. `precision` decimals count as equal."""
-    from sympy import Expr
+def equal_by_value(gold: Any, prediction: Any) -> bool | None:
+    """True, False, or None if values do not decide. Sets, tuples and matrices by their items."""
+    from sympy import Expr, FiniteSet, Interval, MatrixBase, Tuple
 
-    if not (isinstance(gold, Expr) and isinstance(prediction, Expr)):
-        return None
+    if isinstance(gold, FiniteSet) and isinstance(prediction, FiniteSet):
+        return _equal_sets(list(gold.args), list(prediction.args))
+    if isinstance(gold, Interval) and isinstance(prediction, Interval):
+        if _open_ends(gold) != _open_ends(prediction):
+            return False
+        return _all_equal((gold.start, gold.end), (prediction.start, prediction.end))
+    if isinstance(gold, Tuple) and isinstance(prediction, Tuple):
+        return _all_equal(gold.args, prediction.args)
+    if isinstance(gold, MatrixBase) and isinstance(prediction, MatrixBase):
+        if gold.shape != prediction.shape:
+            return False
+        return _all_equal(list(gold.flat()), list(prediction.flat()))
+    if isinstance(gold, Expr) and isinstance(prediction, Expr):
+        return _equal_expressions(gold, prediction)
+    return None
+
+
+def _open_ends(interval: Any) -> tuple[bool, bool]:
+    return bool(interval.left_open), bool(interval.right_open)
+
+
+def _all_equal(golds: Any, predictions: Any) -> bool | None:
+    if len(golds) != len(predictions):
+        return False
+    found = [equal_by_value(one, other) for one, other in zip(golds, predictions, strict=True)]
+    return False if False in found else None if None in found else True
+
+
+def _equal_sets(golds: list[Any], predictions: list[Any]) -> bool | None:
+    """Whether each gold item has one equal item of its own, in any order."""
+    if len(golds) != len(predictions):
+        return False
+    for one in golds:
+        found = [equal_by_value(one, other) for other in predictions]
+        if True in found:
+            predictions.pop(found.index(True))
+        else:
+            return None if None in found else False
+    return True
+
+
+def _equal_expressions(gold: Any, prediction: Any) -> bool | None:
+    from sympy import Float
+
+    if gold == prediction and gold.is_finite is not False and not gold.has(Float):
+        return None if _is_undefined(gold) else True
     if gold.free_symbols != prediction.free_symbols:
         return None
     if gold.count_ops() + prediction.count_ops() > MAX_OPERATIONS:
-        return None
-    if _is_extreme(gold) or _is_extreme(prediction):
         return None
     differences = []
     for point in _POINTS if gold.free_symbols else _POINTS[:1]:
         values = _values(gold, prediction, point)
         if values is None:
             return None
-        differences.append(abs(values[0] - values[1]) / (1 + abs(values[0])))
-    if any(difference > 10.0 ** (1 - precision) for difference in differences):
+        if not gold.free_symbols or all(value.is_real for value in values):
+            differences.append(_relative_difference(*values))
+        elif any(value.is_real for value in values):
+            return None
+    if any(difference > FAR_APART for difference in differences):
         return False
-    return True if all(difference < EQUAL for difference in differences) else None
+    if gold.free_symbols and len(differences) < _REAL_POINTS:
+        return None
+    if _is_extreme(gold) or _is_extreme(prediction):
+        return _equal_exactly(gold, prediction)
+    equal = EQUAL_FLOATS if gold.has(Float) or prediction.has(Float) else EQUAL
+    return True if all(difference < equal for difference in differences) else None
+
+
+def _is_undefined(expression: Any) -> bool:
+    from sympy import nan, zoo
+
+    return expression.has(nan, zoo)
+
+
+def within(gold: Any, prediction: Any, tolerance: float) -> bool:
+    """Whether the prediction is a real number closer than `tolerance` to the gold."""
+    from sympy import Expr
+
+    if not (isinstance(gold, Expr) and isinstance(prediction, Expr)):
+        return False
+    difference = (prediction - gold).evalf(DIGITS)
+    return bool(difference.is_real and abs(difference) < tolerance)
+
+
+def _relative_difference(one: Any, other: Any) -> Any:
+    """|one - other| in units of the larger; where both are 0 to thirty digits, 0."""
+    larger = max(abs(one), abs(other))
+    return abs(one - other) / larger if larger else larger
+
+
+def _equal_exactly(gold: Any, prediction: Any) -> bool | None:
+    """Whether two rational numbers are equal, where thirty digits may not tell; else None."""
+    from sympy import Pow, Rational, factorial, log
+
+    for expression in (gold, prediction):
+        if expression.free_symbols or expression.atoms(factorial):
+            return None
+        bits = 0.0
+        for power in expression.atoms(Pow):
+            if not power.exp.is_Integer:
+                return None
+            bits += abs(float(power.exp * log(abs(power.base) + 2).evalf(5)))
+        if not bits < MAX_EXACT_BITS:
+            return None
+    one, other = gold.doit(), prediction.doit()
+    if not (isinstance(one, Rational) and isinstance(other, Rational)):
+        return None
+    return bool(one == other)
 
 
 def _is_extreme(expression: Any) -> bool:
@@ -63,7 +162,9 @@ def _values(gold: Any, prediction: Any, point: tuple[int, int]) -> tuple[Any, An
     values = []
     for expression in (gold, prediction):
         value = expression.subs(places).evalf(DIGITS)
-        if not (value.is_number and value.is_finite and value.is_comparable):
+        if not (value.is_number and value.is_finite):
+            return None
+        if not all(part.is_comparable for part in value.as_real_imag()):
             return None
         values.append(value)
     return values[0], values[1]

@@ -9,6 +9,8 @@ from .expression import compare
 from .listed import compare_lists, names_several
 from .math_pool import MathJob
 from .reading.commitments import Commitment, holds_box
+from .reading.conclusion import result_part
+from .reading.denials import is_bound, is_taken_back
 from .reading.extraction import NoAnswer
 from .reading.free_form import (
     MAX_BARE_CHARACTERS,
@@ -86,16 +88,20 @@ def find_and_compare(
     for offset, sentence in concluding_sentences(text):
         if _REFUSES.search(sentence):
             continue
-        if gold.number is not None and not _states_one_number(sentence):
-            continue
+        if gold.number is not None:
+            if (part := result_part(sentence)) is None:
+                continue
+            offset, sentence = offset + part[0], part[1]
         found = Commitment(sentence, offset, offset + len(sentence), "phrase")
         return _judge(found, gold, precision, short=False)
     raise NoAnswer("no committed answer")
 
 
-def _states_one_number(sentence: str) -> bool:
-    stated = stated_number(sentence, short=False)
-    return stated is not None and not offers_several(sentence.rpartition("=")[2] or sentence)
+def _is_qualified(text: str, value: str) -> bool:
+    """Whether the words beside a value inside a text deny or only bound it."""
+    start = text.rfind(value)
+    end = start + len(value)
+    return start >= 0 and (is_taken_back(text, start, end) or is_bound(text, start, end))
 
 
 def _judge(
@@ -111,6 +117,8 @@ def _judge(
     if gold.spaced:
         return found, compare_lists(gold.text.replace(" ", ","), text, lenient=True)
     reduced = _reduce(text, gold)
+    if _is_qualified(text, reduced):
+        return found, False
     result = Commitment(reduced, found.start, found.end, found.kind)
     if gold.several and compare_lists(gold.text, reduced, lenient=True) is True:
         return result, True
@@ -134,6 +142,8 @@ def _judge_number(
         return found, compare(gold.text, value, lenient=True)
     segments = [segment for segment in math_segments(text) if _DIGIT.search(segment)]
     if len(segments) == 1 and is_value(plain(segments[0])) and not numbers(_outside(text)):
+        if _is_qualified(text, segments[0]):
+            return found, False
         result = Commitment(segments[0], found.start, found.end, found.kind)
         return result, compare(gold.text, segments[0], lenient=True)
     stated_part = text.rpartition("=")[2] or text
@@ -143,6 +153,8 @@ def _judge_number(
     if stated is None:
         return found, False
     spelled, start, end = stated
+    if is_taken_back(text, start, end) or is_bound(text, start, end):
+        return found, False
     if not units_agree(gold.unit, unit_after(text, end)):
         return found, False
     result = Commitment(spelled, found.start + start, found.start + end, found.kind)

@@ -16,7 +16,6 @@ import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from math import isfinite
 from typing import Any
 
 from pydantic import ValidationError
@@ -25,6 +24,7 @@ from ...problems.types import AnswerType
 from ..combine import Rewards, RewardSpec
 from ..grading.reading.extraction import CLOSING, OPENING
 from ..registry import RewardType, find
+from ..returned import Crash, checked_batch, contribution
 from ..types import Outcome, RewardBatch, Sample, Verdict
 from .hostile_corpus import hostile_answers
 
@@ -99,11 +99,15 @@ def check_settings(found: RewardType, settings: Mapping[str, Any]) -> None:
     except ValidationError:
         pass
     else:
-        raise AssertionError(
-            f"{found.name}: an unknown setting is accepted; set extra='forbid' in its Config, "
-            "or a typing error in a config goes unnoticed"
-        )
-    saved = json.loads(json.dumps(config.model_dump(mode="json")))
+        # A function with **kwargs asks for settings that it does not name.
+        if not found.takes_any_setting:
+            raise AssertionError(
+                f"{found.name}: an unknown setting is accepted; set extra='forbid' in its Config, "
+                "or a typing error in a config goes unnoticed"
+            )
+    # A run saves the settings that it was given, not the defaults.
+    given = config.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    saved = json.loads(json.dumps(given))
     if found.config.model_validate(saved) != config:
         raise AssertionError(f"{found.name}: its Config does not load back from the saved run")
 
@@ -113,9 +117,7 @@ def check_values(found: RewardType, settings: Mapping[str, Any]) -> None:
     batch = make_batch()
     for size in (1, 2, len(batch.samples)):
         part = RewardBatch(batch.samples[:size], batch.iteration)
-        values = grade(found, settings, part)
-        if len(values) != size:
-            raise AssertionError(f"{found.name}: {len(values)} values for {size} samples")
+        grade(found, settings, part)
 
 
 def check_hostile_responses(found: RewardType, settings: Mapping[str, Any]) -> None:
@@ -170,27 +172,25 @@ def grade(
 ) -> Sequence[float | Verdict]:
     """The reward's values in this process, async or not, per sample or not.
 
-    Raises `AssertionError` for values that are neither finite numbers nor Verdicts.
+    Raises `AssertionError` for values that are neither finite numbers nor Verdicts, or too few.
     """
     reward = found.make(settings)
 
-    async def run() -> list[Any]:
+    async def run() -> Any:
         if not found.per_sample:
             result = reward.grade(batch)
-            return list(await result if inspect.isawaitable(result) else result)
+            return await result if inspect.isawaitable(result) else result
         values = [reward(sample) for sample in batch.samples]
         return [await v if inspect.isawaitable(v) else v for v in values]
 
-    values = asyncio.run(run())
-    for value in values:
-        usable = isinstance(value, Verdict) or (isinstance(value, int | float) and isfinite(value))
-        if not usable:
-            raise AssertionError(f"{found.name}: {value!r:.80} is no finite number and no Verdict")
+    values: list[float | Verdict] = []
+    for value in checked_batch(asyncio.run(run()), len(batch.samples)):
+        if isinstance(value, Crash):
+            raise AssertionError(f"{found.name}: {value.reason}")
+        values.append(value)
     return values
 
 
 def number(value: float | Verdict) -> float:
     """What a value adds to the reward before its weight."""
-    if isinstance(value, Verdict):
-        return value.reward if value.parts else value.accuracy
-    return float(value)
+    return contribution(value)

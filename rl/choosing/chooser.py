@@ -1,5 +1,5 @@
 """Which problems an iteration trains on: sources mixed by weight, each drawn from by curriculum
-and priority (docs/sampling.md). No Ray, no clocks: the same seed and updates, the same problems.
+and priority (docs/choosing.md). No Ray, no clocks: the same seed and updates, the same problems.
 """
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...configs.errors import ConfigError
-from ...configs.rl import SamplingConfig
+from ...configs.rl import ChoosingConfig
 from ...problems.types import Problem
 from .difficulty import UNKNOWN_DIFFICULTY, SuccessRates, difficulties
 from .passes import ProblemPool
 
 
-class ProblemSampler:
+class ProblemChooser:
     """The problems of one or several sources, asked for iteration by iteration.
 
     By default every problem comes once per epoch, in a seeded order. Ids must be unique over all
@@ -25,7 +25,7 @@ class ProblemSampler:
         self,
         sources: Sequence[Sequence[Problem]],
         seed: int,
-        config: SamplingConfig = SamplingConfig(),  # noqa: B008, it is frozen
+        config: ChoosingConfig = ChoosingConfig(),  # noqa: B008, it is frozen
         weights: Sequence[float] | None = None,
     ) -> None:
         """Raises ConfigError if the curriculum needs labels that a source does not have."""
@@ -81,7 +81,7 @@ class ProblemSampler:
         return self._success.success(problem_id)
 
     def metrics(self) -> dict[str, float]:
-        """sampling/success_mean: mean s over all problems, by label where not visited yet;
+        """choosing/success_mean: mean s over all problems, by label where not visited yet;
         seen_share: visited at least once; capped_share: failed too often to be preferred."""
         return self._success.metrics()
 

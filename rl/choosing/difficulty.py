@@ -89,9 +89,9 @@ class SuccessRates:
         """Shares of all problems, in [0, 1]."""
         count = max(len(self._priors), 1)
         return {
-            "sampling/success_mean": sum(map(self.success, self._priors)) / count,
-            "sampling/seen_share": len(self._visited) / count,
-            "sampling/capped_share": sum(map(self.capped, self._visited)) / count,
+            "choosing/success_mean": sum(map(self.success, self._priors)) / count,
+            "choosing/seen_share": len(self._visited) / count,
+            "choosing/capped_share": sum(map(self.capped, self._visited)) / count,
         }
 
     def state_dict(self) -> dict[str, object]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence, Set
 from dataclasses import asdict, dataclass
 
 from ...configs.errors import ConfigError
-from ...configs.rl import SamplingConfig
+from ...configs.rl import ChoosingConfig
 from ...problems.types import Problem
 from .difficulty import UNKNOWN_DIFFICULTY, SuccessRates, difficulties, priorities
 
@@ -40,7 +40,7 @@ class ProblemPool:
     """
 
     def __init__(
-        self, problems: Sequence[Problem], seed: str, config: SamplingConfig, success: SuccessRates
+        self, problems: Sequence[Problem], seed: str, config: ChoosingConfig, success: SuccessRates
     ) -> None:
         """Raises ConfigError if the curriculum needs labels that the source does not have."""
         self.problems = list(problems)
@@ -118,7 +118,7 @@ class ProblemPool:
 
 
 def _ranking(
-    problems: Sequence[Problem], seed: str, config: SamplingConfig
+    problems: Sequence[Problem], seed: str, config: ChoosingConfig
 ) -> tuple[list[Problem], set[str]]:
     """(problems in the order in which the curriculum reaches them, ids of the hard ones).
 
@@ -131,14 +131,14 @@ def _ranking(
     labels = {p.id: label for p, label in zip(problems, difficulties(problems), strict=True)}
     if all(label is None for label in labels.values()):
         raise ConfigError(
-            f"sampling.curriculum {config.curriculum}: no problem of the source that starts with "
+            f"choosing.curriculum {config.curriculum}: no problem of the source that starts with "
             f"{problems[0].id} has a pass_rate or a level; label it with `kvl-rl rate`"
         )
     known = {one: UNKNOWN_DIFFICULTY if d is None else d for one, d in labels.items()}
     hard = {one for one, difficulty in known.items() if difficulty >= config.hard_from}
     if config.curriculum == "uniform_then_hard" and not hard:
         raise ConfigError(
-            f"sampling.hard_from {config.hard_from:g}: no problem of the source that starts with "
+            f"choosing.hard_from {config.hard_from:g}: no problem of the source that starts with "
             f"{problems[0].id} is that hard, the hardest is {max(known.values()):g}; lower it"
         )
     random.Random(f"{seed}/ranking").shuffle(ranked)

@@ -46,8 +46,10 @@ def corrections(
     icepop     tokens whose π_i/μ leaves [low, high] are masked, the others weigh 1
     sequence_mask  a sequence whose geometric mean of π_i/μ leaves [low, high] is masked
 
-    stale_R marks tokens drawn with the weights of an earlier iteration. For them π_i/μ is more
-    than rounding: they are weighed as under `truncated`, or masked, whatever the rest gets.
+    All three correct the engine's rounding and look at fresh tokens only. stale_R marks tokens
+    drawn with the weights of an earlier iteration, for which π_i/μ is more than rounding: they are
+    weighed as under `truncated`, or masked, whatever the fresh ones get. A sequence's weight is a
+    product over its tokens: with thousands of stale ones it is near 0 or at its limit.
     """
     log_weight_R = (reference_logprob_R - engine_logprob_R).detach()
     weighed_R = torch.zeros_like(stale_R)
@@ -57,7 +59,7 @@ def corrections(
     elif config.importance == "icepop":
         low, high = config.icepop_range
         ratio_R = log_weight_R.exp()
-        keep_R = (ratio_R >= low) & (ratio_R <= high)
+        keep_R = stale_R | ((ratio_R >= low) & (ratio_R <= high))
     if config.stale_tokens == "mask":
         keep_R = keep_R & ~stale_R
         weighed_R = weighed_R & ~stale_R
@@ -70,7 +72,8 @@ def corrections(
     keep_S = by_sequence(keep_R.float()) > 0
     if config.sequence_mask is not None:
         low, high = config.sequence_mask
-        mean_S = by_sequence(log_weight_R) / by_sequence(torch.ones_like(log_weight_R)).clamp(min=1)
+        fresh_R = (~stale_R).float()
+        mean_S = by_sequence(log_weight_R * fresh_R) / by_sequence(fresh_R).clamp(min=1)
         keep_S = keep_S & (mean_S.exp() >= low) & (mean_S.exp() <= high)
         keep_R = keep_R & keep_S[sequence_R]
     applied_R = torch.where(weighed_R & keep_R, log_weight_R, 0.0)

@@ -26,12 +26,11 @@ from ...kimi_vl_model.routing import routing_disagreement
 from ...kimi_vl_model.tokenization import banned_ids, load_tokenizer
 from ...problems.types import ImageSource
 from ..schedule import learning_rate, temperature
-from ..types import Batch, Group
-from .batch import pack, split_minibatches, split_packs
+from .batch import Batch, TokenSequence, pack, split_minibatches, split_packs
 from .corrections import Corrections, corrections
-from .demonstrations import Demonstrations, token_count
-from .measures import ReferenceReport, UpdateReport, report_of, total
-from .objectives import ObjectiveInputs, find
+from .demonstrations import Demonstrations
+from .measures import Measures, reference_measures, total
+from .objectives import ObjectiveInputs, find, settings_of
 from .outgoing_weights import PolicyWeights
 from .parallelism import RankAddress, build_accelerator, join_process_group
 from .policy import Policy
@@ -84,7 +83,7 @@ class Learner:
         optimizer = build_optimizer(unwrapped, config.learner.optimizer)
         self.optimizer: Any = self.accelerator.prepare_optimizer(optimizer)
         self.objective, _config = find(config.objective.name)
-        self.objective_settings = config.objective.settings
+        self.objective_settings = settings_of(config.objective)
         self.demonstrations = None
         if config.ptx is not None:
             processor = KimiVLProcessor.from_pretrained(config.checkpoint)
@@ -94,21 +93,24 @@ class Learner:
 
     # -- one iteration -------------------------------------------------------------------------
 
-    def take_groups(self, groups: Sequence[Group], iteration: int) -> ReferenceReport:
+    def take(self, groups: Sequence[Sequence[TokenSequence]], iteration: int) -> Measures:
         """Pack this rank's share of the iteration and recompute log π_i with the training
-        kernels; what the engine reported serves comparison and corrections only."""
+        kernels; what the engine reported serves comparison and corrections only.
+
+        `groups` are the sequences of each group; a minibatch holds whole groups.
+        """
         self._begin(iteration)
         self.minibatches = [
-            self._packs(minibatch, iteration)
+            self._packs([one for group in minibatch for one in group], iteration)
             for minibatch in split_minibatches(groups, self.config.learner.minibatches)
         ]
-        reports = []
+        measured = []
         for packed in (packed for minibatch in self.minibatches for packed in minibatch):
             batch = packed.batch
             with torch.no_grad():
                 reference_R, entropy_R = self.policy(batch)
             packed.reference_logprob_R = reference_R
-            packed.corrections = corrections(
+            weights = packed.corrections = corrections(
                 reference_R,
                 batch.engine_logprob_R,
                 batch.sequence_R,
@@ -117,22 +119,29 @@ class Learner:
                 self.config.correction,
             )
             if packed.weight:
-                masked = packed.corrections.masked
                 rerouted = self._disagreement(batch)
-                reports.append(report_of(batch, reference_R, entropy_R, masked, rerouted))
-        return total(reports)
+                measured.append(
+                    reference_measures(batch, reference_R, entropy_R, weights, rerouted)
+                )
+        return total(measured)
 
-    def update(self) -> UpdateReport:
-        """Several optimizer steps on the groups taken last; π_i stays fixed throughout."""
+    def update(self, first_step: int) -> Measures:
+        """Several optimizer steps on the groups taken last; π_i stays fixed throughout.
+
+        `first_step` counts the run's optimizer steps before this iteration: demonstrations go on
+        where they were, however many steps an iteration has. This rank's share of: sequences,
+        learner_tokens, clipped (what the objective gave no policy gradient), ell_sum, the sums over
+        steps of loss, ptx_loss and grad_norm (the whole minibatch's, so a maximum over ranks), and
+        steps.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, self.iteration)
         world = self.address.world_size
-        loss, ell_sum, ell_max, tokens, sequences, clipped = 0.0, 0.0, 0.0, 0, 0, 0
-        ptx_loss = 0.0
-        grad_norms = []
+        measured = Measures()
+        norms = 0.0
         for step, minibatch in enumerate(self.minibatches):
             counts = self._global_counts(minibatch)
-            ptx_loss += self._ptx_backward(self.iteration * len(self.minibatches) + step)
+            measured += Measures({"ptx_loss": self._ptx_backward(first_step + step)})
             for position, packed in enumerate(minibatch):
                 last = position == len(minibatch) - 1
                 with self.accelerator.no_sync(self.policy) if not last else nullcontext():
@@ -143,61 +152,58 @@ class Learner:
                     # Ranks average gradients; the loss already is a share of the global mean.
                     self.accelerator.backward(output.loss * packed.weight * world)
                 if packed.weight:
-                    loss += float(output.loss.detach())
-                    ell_sum += float(output.ell_S.sum())
-                    ell_max = max(ell_max, float(output.ell_S.abs().max()))
-                    clipped += output.clipped
-                    tokens += packed.batch.input_ids_T.numel()
-                    sequences += packed.batch.sequences
+                    measured += Measures(
+                        {
+                            "loss": float(output.loss.detach()),
+                            "ell_sum": float(output.ell_S.sum()),
+                            "clipped": output.clipped,
+                            "learner_tokens": packed.batch.input_ids_T.numel(),
+                            "sequences": packed.batch.sequences,
+                        },
+                        {"ell_max": float(output.ell_S.abs().max())},
+                    )
             norm = self.accelerator.clip_grad_norm_(
                 self.policy.parameters(), self.config.learner.optimizer.max_grad_norm
             )
-            grad_norms.append(float(norm))  # pyright: ignore[reportArgumentType]
+            norms += float(norm)  # pyright: ignore[reportArgumentType]
             self.optimizer.step()
             self.optimizer.zero_grad()
         if self.config.learner.reset_optimizer:
             # Moments and step counts; the learning rate keeps its position.
             self.optimizer.optimizer.state.clear()
-        return UpdateReport(
-            sequences=sequences,
-            loss=loss / len(self.minibatches),
-            ell_sum=ell_sum,
-            ell_max=ell_max,
-            grad_norm=sum(grad_norms) / len(grad_norms),
-            tokens=tokens,
-            clipped=clipped,
-            ptx_loss=ptx_loss / len(self.minibatches),
+        return measured + Measures(
+            maxima={"grad_norm": norms, "steps": float(len(self.minibatches))}
         )
 
     def _ptx_backward(self, step: int) -> float:
         """Gradients of the supervised term; returns this rank's share of the mean token loss."""
         if self.demonstrations is None:
             return 0.0
-        groups = self.demonstrations.at(step)
-        count = token_count(groups)
-        total = 0.0
-        for packed in self._packs(groups, 0):
+        sequences = self.demonstrations.at(step)
+        count = sum(len(sequence.response_token_ids) for sequence in sequences)
+        loss = 0.0
+        for packed in self._packs(sequences, 0):
             # The policy's own minibatch follows, and its last pack synchronises the ranks.
             with self.accelerator.no_sync(self.policy):
                 logprob_R, _entropy = self.policy(packed.batch)
                 mean = -logprob_R.sum() / count * packed.weight
                 scale = self.demonstrations.config.coefficient * self.address.world_size
                 self.accelerator.backward(mean * scale)
-            total += float(mean.detach())
-        return total
+            loss += float(mean.detach())
+        return loss
 
-    def score(self, groups: Sequence[Group], iteration: int) -> float:
-        """Largest |log π − log μ| over the response tokens of a few probe rollouts."""
+    def score(self, sequences: Sequence[TokenSequence], iteration: int) -> list[float]:
+        """|log π − log μ| of every response token of a few probes, in their order."""
         self._begin(iteration)
-        largest = 0.0
-        for members in split_packs(groups, self.config.learner.pack_tokens):
+        differences: list[float] = []
+        for members in split_packs(sequences, self.config.learner.pack_tokens):
             batch = self._to_device(pack(members, self._patchify))
             with torch.no_grad():
                 logprob_R, _entropy = self.policy(batch)
             difference_R = (logprob_R - batch.engine_logprob_R).abs()
             # A NaN from either side must not pass as agreement.
-            largest = max(largest, float(difference_R.nan_to_num(nan=float("inf")).max()))
-        return largest
+            differences += difference_R.nan_to_num(nan=float("inf")).tolist()
+        return differences
 
     # -- weights and state ---------------------------------------------------------------------
 
@@ -227,8 +233,8 @@ class Learner:
         policy: Policy = self.accelerator.unwrap_model(self.policy)  # pyright: ignore
         policy.temperature = temperature(self.config, iteration)
 
-    def _packs(self, groups: Sequence[Group], weight_version: int) -> list[_Pack]:
-        members = split_packs(groups, self.config.learner.pack_tokens)
+    def _packs(self, sequences: Sequence[TokenSequence], weight_version: int) -> list[_Pack]:
+        members = split_packs(sequences, self.config.learner.pack_tokens)
         # Samples of a group are neighbours: a few recent images are all that packs share.
         patchify = lru_cache(maxsize=RECENT_IMAGES)(self._patchify)
         world, rank = self.address.world_size, self.address.rank

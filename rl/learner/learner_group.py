@@ -15,9 +15,9 @@ from ...configs.errors import KVLError
 from ...configs.rl import RLConfig
 from ...configs.threads import THREAD_SETTINGS
 from ...rollouts.fleet import Fleet
-from ..types import Group
+from .batch import TokenSequence
 from .learner import Learner
-from .measures import ReferenceReport, UpdateReport, total
+from .measures import Measures, total
 from .parallelism import RankAddress
 
 
@@ -52,28 +52,19 @@ class LearnerGroup:
         ]
         self._all(lambda rank: rank.start.remote())
 
-    def take_groups(self, groups: Sequence[Group], iteration: int) -> ReferenceReport:
-        """Summed over ranks; see `Learner.take_groups`."""
-        shared = ray.put(list(groups))
-        reports = self._all(lambda rank: rank.take_groups.remote(shared, iteration))
-        return total(reports)
+    def take(self, groups: Sequence[Sequence[TokenSequence]], iteration: int) -> Measures:
+        """Added up over ranks; see `Learner.take`."""
+        shared = ray.put([list(group) for group in groups])
+        return total(self._all(lambda rank: rank.take.remote(shared, iteration)))
 
-    def update(self) -> UpdateReport:
-        """Summed over ranks; see `Learner.update`."""
-        reports = self._all(lambda rank: rank.update.remote())
-        return UpdateReport(
-            sequences=sum(report.sequences for report in reports),
-            loss=sum(report.loss for report in reports),
-            ell_sum=sum(report.ell_sum for report in reports),
-            ell_max=max(report.ell_max for report in reports),
-            grad_norm=reports[0].grad_norm,
-            tokens=sum(report.tokens for report in reports),
-            clipped=sum(report.clipped for report in reports),
-            ptx_loss=sum(report.ptx_loss for report in reports),
-        )
+    def update(self, first_step: int) -> Measures:
+        """Added up over ranks; see `Learner.update`."""
+        return total(self._all(lambda rank: rank.update.remote(first_step)))
 
-    def score(self, groups: Sequence[Group], iteration: int) -> float:
-        return max(self._all(lambda rank: rank.score.remote(list(groups), iteration)))
+    def score(self, sequences: Sequence[TokenSequence], iteration: int) -> list[float]:
+        """The largest over ranks, token by token; see `Learner.score`."""
+        scored = self._all(lambda rank: rank.score.remote(list(sequences), iteration))
+        return [max(differences) for differences in zip(*scored, strict=True)]
 
     def weights(self) -> Iterator[dict[str, Any]]:
         """Buckets of the current weights, one alive at a time."""

@@ -1,89 +1,84 @@
-"""What the learner says about an iteration: sums, so that packs and ranks add up."""
+"""What the learner measures in an iteration: named sums and maxima, so that packs and ranks add up.
+
+`rl/loop/metrics.py` turns them into the metrics of an iteration; a new measure needs a line where
+it is taken and a line there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 
-from ..types import Batch
+from .batch import Batch
+from .corrections import Corrections
 
 
 @dataclass(frozen=True, slots=True)
-class ReferenceReport:
-    """Sums over response tokens after recomputing log π_i; d = log π_i − log μ.
+class Measures:
+    """Example: `Measures({"tokens": 3.0}, {"ell_max": 0.5}) + Measures({"tokens": 1.0})`."""
 
-    tokens, difference_*, kl_sum   of tokens that the iteration's own weights sampled
-    masked, stale       tokens left out of the loss, tokens sampled by older weights
-    rerouted, routed    (token, layer) pairs whose experts the learner would have chosen otherwise
-                        than the engine, of those whose routes are known
-    """
+    sums: Mapping[str, float] = field(default_factory=dict)
+    maxima: Mapping[str, float] = field(default_factory=dict)
 
-    tokens: int = 0
-    difference_sum: float = 0.0
-    difference_max: float = 0.0
-    kl_sum: float = 0.0
-    entropy_sum: float = 0.0
-    masked: int = 0
-    stale: int = 0
-    rerouted: int = 0
-    routed: int = 0
+    def __add__(self, other: Measures) -> Measures:
+        sums, maxima = dict(self.sums), dict(self.maxima)
+        for name, value in other.sums.items():
+            sums[name] = sums.get(name, 0.0) + value
+        for name, value in other.maxima.items():
+            maxima[name] = max(maxima.get(name, value), value)
+        return Measures(sums, maxima)
+
+    def __getitem__(self, name: str) -> float:
+        """A sum or a maximum; 0 for what nobody measured."""
+        return self.sums.get(name, self.maxima.get(name, 0.0))
+
+    def mean(self, name: str, count: str) -> float:
+        """One sum over another, 0 where there is nothing to divide by."""
+        return self[name] / max(self[count], 1)
 
 
-def report_of(
+def total(measures: Iterable[Measures]) -> Measures:
+    """Of all packs, or all ranks."""
+    return sum(measures, Measures())
+
+
+def reference_measures(
     batch: Batch,
     reference_R: torch.Tensor,
     entropy_R: torch.Tensor,
-    masked: int,
+    weights: Corrections,
     disagreement: tuple[int, int],
-) -> ReferenceReport:
-    """Of one pack; `disagreement` is `routing_disagreement`'s answer."""
-    # Under older weights the engine is meant to differ.
+) -> Measures:
+    """Of one pack after recomputing log π_i; d = log π_i − log μ.
+
+    fresh_tokens, difference_*, kl_sum   of tokens that the iteration's own weights sampled: under
+                        older weights the engine is meant to differ
+    masked, stale       tokens left out of the loss, tokens sampled by older weights
+    weight_*            of the sequences that hold stale tokens: their importance weights
+    rerouted, routed    `disagreement`: (token, layer) pairs whose experts the learner would have
+                        chosen otherwise than the engine, of those whose routes are known
+    """
     difference_R = (reference_R - batch.engine_logprob_R)[~batch.stale_R]
     some = difference_R.numel() > 0
-    return ReferenceReport(
-        tokens=difference_R.numel(),
-        difference_sum=float(difference_R.abs().sum()),
-        difference_max=float(difference_R.abs().max()) if some else 0.0,
-        kl_sum=float((difference_R.exp() - 1 - difference_R).sum()),
-        entropy_sum=float(entropy_R.sum()),
-        masked=masked,
-        stale=int(batch.stale_R.sum()),
-        rerouted=disagreement[0],
-        routed=disagreement[1],
+    aged_S = torch.zeros_like(weights.sequence_weight_S, dtype=torch.bool)
+    aged_S[batch.sequence_R[batch.stale_R]] = True
+    weight_S = weights.sequence_weight_S[aged_S]
+    return Measures(
+        {
+            "response_tokens": batch.target_id_R.numel(),
+            "fresh_tokens": difference_R.numel(),
+            "difference_sum": float(difference_R.abs().sum()),
+            "kl_sum": float((difference_R.exp() - 1 - difference_R).sum()),
+            "entropy_sum": float(entropy_R.sum()),
+            "masked": weights.masked,
+            "stale": int(batch.stale_R.sum()),
+            "aged_sequences": weight_S.numel(),
+            "weight_sum": float(weight_S.sum()),
+            "weight_square_sum": float(weight_S.square().sum()),
+            "rerouted": disagreement[0],
+            "routed": disagreement[1],
+        },
+        {"difference_max": float(difference_R.abs().max()) if some else 0.0},
     )
-
-
-def total(reports: Iterable[ReferenceReport]) -> ReferenceReport:
-    """Of all packs, or all ranks."""
-    some = list(reports)
-    return ReferenceReport(
-        tokens=sum(report.tokens for report in some),
-        difference_sum=sum(report.difference_sum for report in some),
-        difference_max=max((report.difference_max for report in some), default=0.0),
-        kl_sum=sum(report.kl_sum for report in some),
-        entropy_sum=sum(report.entropy_sum for report in some),
-        masked=sum(report.masked for report in some),
-        stale=sum(report.stale for report in some),
-        rerouted=sum(report.rerouted for report in some),
-        routed=sum(report.routed for report in some),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class UpdateReport:
-    """A rank's share of an iteration's optimizer steps. ℓ is taken before each step.
-
-    `clipped` counts what the objective gave no policy gradient, tokens or sequences; `ptx_loss`
-    is the mean token loss of the demonstrations.
-    """
-
-    sequences: int
-    loss: float
-    ell_sum: float
-    ell_max: float
-    grad_norm: float
-    tokens: int
-    clipped: int
-    ptx_loss: float

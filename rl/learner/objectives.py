@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from ...configs import objectives as settings
 from ...configs.errors import ConfigError
+from ...configs.rl import ObjectiveConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +171,11 @@ def find(name: str) -> tuple[Objective, type[BaseModel]]:
             "config: YourConfig) -> ObjectiveOutput"
         ) from error
     return function, config
+
+
+def settings_of(config: ObjectiveConfig) -> Any:
+    """The objective's own config."""
+    return find(config.name)[1].model_validate(config.settings)
 
 
 def _ell(inputs: ObjectiveInputs) -> torch.Tensor:

@@ -7,7 +7,7 @@ from torch import nn
 
 from ...kimi_vl_model.logprobs import token_logprobs
 from ...kimi_vl_model.modeling import KimiVLForConditionalGeneration
-from ..types import Batch
+from .batch import Batch
 
 
 class Policy(nn.Module):

@@ -2,84 +2,125 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from ...configs.errors import KVLError
 from ...configs.rl import RLConfig
-from ...evaluation.evaluate import Answered, grade_rollouts
-from ...rollouts.types import RolloutFailure, SamplingSettings
+from ...evaluation.grading import grade_rollouts
+from ...evaluation.types import Group
+from ...problems.types import Problem
+from ...rewards.combine import Rewards
+from ...rewards.grader import Grader
+from ...rollouts.fleet import Fleet
+from ...rollouts.types import Rollout, RolloutFailure, SamplingSettings
+from ...run_files.recorder import Recorder
+from ..choosing.chooser import ProblemChooser
 from ..schedule import max_response_tokens, temperature
-from ..types import Group
-from .groups import build_groups, rewarded
-
-if TYPE_CHECKING:
-    from .loop import Run
+from .groups import measured_from_baseline, rewarded
+from .partial import PartialRollouts
 
 
 @dataclass(slots=True)
 class Collected:
-    """Everything sampled for an iteration, and the groups of it that are trained on."""
+    """What an iteration sampled, and what of it is trained on.
 
-    answered: list[Answered] = field(default_factory=list)
+    groups         every group that was graded
+    trained        those whose responses have advantages and that are not left out as degenerate
+    new_tokens     sampled now, also by responses that still wait
+    refills        further rounds that degenerate groups took
+    waiting        groups with a response that goes on in the next iteration
+    """
+
     groups: list[Group] = field(default_factory=list)
+    trained: list[Group] = field(default_factory=list)
     failures: list[RolloutFailure] = field(default_factory=list)
+    new_tokens: int = 0
     refills: int = 0
     waiting: int = 0
 
 
-def collect(run: Run, iteration: int) -> Collected:
-    """k responses to each of the iteration's problems, graded and grouped.
+@dataclass(frozen=True, slots=True)
+class Collector:
+    """k responses to each of an iteration's problems, graded and grouped."""
 
-    With `rollout.degenerate_groups: refill` (DAPO's dynamic sampling, arXiv 2503.14476), groups
-    whose samples are all right or all wrong are left out and other problems take their place, for
-    at most `rollout.max_refills` further rounds. With `rollout.truncated: continue`, responses cut
-    by the iteration's cap go on under the next weights, and their group waits in `run.partial`; if
-    all groups wait, this iteration goes on with them. Raises KVLError when no group is left.
-    """
-    config, recorder = run.config, run.recorder
-    wanted = config.rollout.problems_per_iteration
-    refill = config.rollout.degenerate_groups == "refill"
-    mask = config.rollout.truncated == "mask"
-    result = Collected()
-    for round_number in range(rounds(config, iteration)):
-        result.refills = round_number
-        with recorder.stage("rollout"):
-            room = wanted - len(result.groups) - len(run.partial)
-            problems = run.sampler.next(room, iteration) if room > 0 else []
-            problems = [one for one in problems if one.id not in run.partial.waiting]
-            rollouts, failures = run.fleet.generate(
-                problems, sampling(config, iteration, round_number), run.partial.unfinished()
+    config: RLConfig
+    chooser: ProblemChooser
+    fleet: Fleet
+    grader: Grader
+    rewards: Rewards
+    recorder: Recorder
+    partial: PartialRollouts
+
+    def collect(self, iteration: int) -> Collected:
+        """With `rollout.degenerate_groups: refill` (DAPO's dynamic sampling, arXiv 2503.14476),
+        groups whose samples are all right or all wrong are left out and other problems take their
+        place, for at most `rollout.max_refills` further rounds; if no other group is found, the
+        iteration goes on with them. With `rollout.truncated: continue`, responses cut by the
+        iteration's cap go on under the next weights, and their group waits in `partial`; if all
+        groups wait, this iteration goes on with them.
+
+        Raises KVLError when no problem could be rolled out.
+        """
+        refill = self.config.rollout.degenerate_groups == "refill"
+        wanted = self.config.rollout.problems_per_iteration
+        result = Collected()
+        left_out: list[Group] = []
+        for round_number in range(rounds(self.config, iteration)):
+            result.refills = round_number
+            room = wanted - len(result.trained) - len(self.partial)
+            problems, rollouts = self._sample(max(room, 0), iteration, round_number, result)
+            groups = self._grade(problems, rollouts, iteration)
+            result.groups += groups
+            for group in groups:
+                if group.trained:
+                    (left_out if refill and group.degenerate else result.trained).append(group)
+            if len(result.trained) >= (wanted if refill else 1):
+                break
+        result.trained = result.trained or left_out[:wanted]
+        result.waiting = len(self.partial)
+        if not result.groups and not result.waiting:
+            raise KVLError(
+                f"iteration {iteration}: none of {len(result.failures)} problems could be rolled "
+                f"out; {self.recorder.run_dir / 'failures.jsonl'} says why"
             )
-            problems, rollouts = run.partial.take(problems, rollouts)
-        with recorder.stage("grade"):
-            answered = grade_rollouts(run.grader, problems, rollouts)
-            run.sampler.update({a.problem.id: s for a in answered if (s := a.accuracy) is not None})
-            answered = rewarded(answered, run.rewards, iteration, mask)
-            groups = build_groups(answered, config.objective, mask)
+        return result
+
+    def _sample(
+        self, room: int, iteration: int, round_number: int, result: Collected
+    ) -> tuple[list[Problem], list[Rollout]]:
+        """The problems whose responses are all finished, and these; `room` new ones are asked."""
+        with self.recorder.stage("rollout"):
+            problems = self.chooser.next(room, iteration) if room else []
+            problems = [one for one in problems if one.id not in self.partial.waiting]
+            unfinished = self.partial.unfinished()
+            rollouts, failures = self.fleet.generate(
+                problems, sampling(self.config, iteration, round_number), unfinished
+            )
+            before = (rollout for _, waiting in unfinished for rollout in waiting)
+            result.new_tokens += _tokens(rollouts) - _tokens(
+                [one for one in before if one.problem_id not in {f.problem_id for f in failures}]
+            )
+            problems, rollouts = self.partial.take(problems, rollouts)
         # At once: what cannot be rolled out must not be asked for again in the next round.
         for failure in failures:
-            run.sampler.exclude(failure.problem_id)
-            run.partial.drop(failure.problem_id)
-            recorder.failure(iteration, failure.problem_id, failure.reason)
-        result.answered += answered
+            self.chooser.exclude(failure.problem_id)
+            self.partial.drop(failure.problem_id)
+            self.recorder.failure(iteration, failure.problem_id, failure.reason)
         result.failures += failures
-        result.groups += [group for group in groups if not (refill and is_degenerate(group))]
-        if len(result.groups) >= (wanted if refill else 1):
-            break
-    if not result.groups:
-        raise KVLError(
-            f"iteration {iteration}: none of {len(result.answered) + len(result.failures)} "
-            "problems gave a group to train on"
-            + ("; every group was all right or all wrong" if refill else "")
-        )
-    result.waiting = len(run.partial)
-    return result
+        return problems, rollouts
 
-
-def is_degenerate(group: Group) -> bool:
-    """All right or all wrong: without advantage, but not without the τ term (fact A8)."""
-    return len(set(group.accuracies)) == 1
+    def _grade(
+        self, problems: Sequence[Problem], rollouts: Sequence[Rollout], iteration: int
+    ) -> list[Group]:
+        mask = self.config.rollout.truncated == "mask"
+        with self.recorder.stage("grade"):
+            groups = grade_rollouts(self.grader, problems, rollouts)
+            self.chooser.update(
+                {group.problem.id: s for group in groups if (s := group.accuracy) is not None}
+            )
+            groups = rewarded(groups, self.rewards, iteration, mask)
+            return measured_from_baseline(groups, self.config.objective, mask)
 
 
 def rounds(config: RLConfig, iteration: int) -> int:
@@ -100,3 +141,7 @@ def sampling(config: RLConfig, iteration: int, round_number: int = 0) -> Samplin
         seed=seed,
         max_total_tokens=config.rollout.max_total_tokens,
     )
+
+
+def _tokens(rollouts: Sequence[Rollout]) -> int:
+    return sum(len(rollout.response_token_ids) for rollout in rollouts)

@@ -5,74 +5,51 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
 
+from ...configs.objectives import Baseline
 from ...configs.rl import ObjectiveConfig
-from ...evaluation.evaluate import Answered
-from ...problems.types import Problem
+from ...evaluation.types import GradedResponse, Group
 from ...rewards.combine import Rewards
-from ...rewards.types import RewardBatch, Sample, Verdict
-from ...rollouts.types import Rollout, StopReason
-from ..types import Group
-
-Baseline = Literal["mean", "leave_one_out", "log_partition", "standardised"]
+from ...rewards.types import RewardBatch, Sample
+from ...rollouts.types import StopReason
+from ..learner.objectives import settings_of
 
 
 def rewarded(
-    answered: Sequence[Answered], rewards: Rewards, iteration: int, mask_truncated: bool = False
-) -> list[Answered]:
-    """The same samples, their verdicts now with weighted reward parts.
+    groups: Sequence[Group], rewards: Rewards, iteration: int, mask_truncated: bool = False
+) -> list[Group]:
+    """The same responses, their verdicts now with weighted reward parts.
 
-    Only samples that count in their group's statistics are shown to the rewards: not those whose
-    grading failed or whose generation was aborted. A sample a plugin failed on becomes invalid.
+    Only responses that count in their group's statistics are shown to the rewards: not those whose
+    grading failed or whose generation was aborted. One that a plug-in failed on becomes invalid.
     """
-    shown = [_gradable(one, mask_truncated) for one in answered]
+    shown = [
+        [index for index, one in enumerate(group.responses) if counts(one, mask_truncated)]
+        for group in groups
+    ]
     scored = rewards.score(
         [
-            RewardBatch(tuple(_sample(one, index) for index in indices), iteration)
-            for one, indices in zip(answered, shown, strict=True)
+            RewardBatch(tuple(_sample(group.responses[index]) for index in indices), iteration)
+            for group, indices in zip(groups, shown, strict=True)
         ]
     )
     results = []
-    for one, indices, verdicts in zip(answered, shown, scored, strict=True):
-        replaced = dict(zip(indices, verdicts, strict=True))
-        everything = (replaced.get(i, verdict) for i, verdict in enumerate(one.verdicts))
-        results.append(replace(one, verdicts=tuple(everything)))
+    for group, indices, verdicts in zip(groups, shown, scored, strict=True):
+        responses = list(group.responses)
+        for index, verdict in zip(indices, verdicts, strict=True):
+            responses[index] = replace(responses[index], verdict=verdict)
+        results.append(Group(tuple(responses)))
     return results
 
 
-def _gradable(answered: Answered, mask_truncated: bool) -> list[int]:
-    return [
-        index
-        for index, (rollout, verdict) in enumerate(
-            zip(answered.rollouts, answered.verdicts, strict=True)
-        )
-        if counts(rollout, verdict, mask_truncated)
-    ]
-
-
-def _sample(answered: Answered, index: int) -> Sample:
-    problem, rollout = answered.problem, answered.rollouts[index]
-    return Sample(
-        problem_id=problem.id,
-        question=problem.question,
-        answer=problem.answer,
-        answer_type=problem.answer_type,
-        options=problem.options,
-        response=rollout.text,
-        tokens=len(rollout.response_token_ids),
-        truncated=rollout.stop_reason is not StopReason.STOP,
-        verdict=answered.verdicts[index],
-    )
-
-
-def counts(rollout: Rollout, verdict: Verdict, mask_truncated: bool = False) -> bool:
-    """Whether a sample is part of its group: graded, and its generation came to an end, which
-    with `mask_truncated` the token cap is not. The repetition stop is one: what repeats itself is
-    wrong, not unknown."""
-    if mask_truncated and rollout.stop_reason is StopReason.LENGTH:
+def counts(response: GradedResponse, mask_truncated: bool = False) -> bool:
+    """Whether a response is part of its group's statistics: graded, and its generation came to an
+    end, which with `mask_truncated` the token cap is not. The repetition stop is one: what repeats
+    itself is wrong, not unknown."""
+    reason = response.rollout.stop_reason
+    if mask_truncated and reason is StopReason.LENGTH:
         return False
-    return verdict.gradable and rollout.stop_reason is not StopReason.ABORTED
+    return response.verdict.gradable and reason is not StopReason.ABORTED
 
 
 def advantages(rewards: Sequence[float], baseline: Baseline, tau: float = 1.0) -> tuple[float, ...]:
@@ -100,52 +77,44 @@ def advantages(rewards: Sequence[float], baseline: Baseline, tau: float = 1.0) -
     return tuple(scale * (reward - mean) for reward in rewards)
 
 
-def build_group(
-    problem: Problem,
-    rollouts: Sequence[Rollout],
-    verdicts: Sequence[Verdict],
-    *,
-    baseline: Baseline,
-    tau: float = 1.0,
-    mask_truncated: bool = False,
-) -> Group | None:
-    """The group of the samples that count, or None when none is left.
+def with_advantages(
+    group: Group, baseline: Baseline, tau: float = 1.0, mask_truncated: bool = False
+) -> Group:
+    """The group with the advantages of the responses that count.
 
-    `verdicts` carry their reward parts. Samples whose grading failed or whose generation was
-    aborted leave the group before any statistic is taken: they are unknown, not wrong.
+    The others leave before any statistic is taken: they are unknown, not wrong.
     """
-    kept = [
-        (rollout, verdict)
-        for rollout, verdict in zip(rollouts, verdicts, strict=True)
-        if counts(rollout, verdict, mask_truncated)
-    ]
-    if not kept:
-        return None
-    kept_rollouts, kept_verdicts = zip(*kept, strict=True)
-    total = tuple(verdict.reward for verdict in kept_verdicts)
-    return Group(problem, kept_rollouts, kept_verdicts, total, advantages(total, baseline, tau))
+    counted = [one for one in group.responses if counts(one, mask_truncated)]
+    values = iter(advantages([one.reward for one in counted], baseline, tau))
+    return Group(
+        tuple(
+            replace(one, advantage=next(values) if counts(one, mask_truncated) else None)
+            for one in group.responses
+        )
+    )
 
 
-def build_groups(
-    answered: Sequence[Answered], objective: ObjectiveConfig, mask_truncated: bool = False
+def measured_from_baseline(
+    groups: Sequence[Group], objective: ObjectiveConfig, mask_truncated: bool = False
 ) -> list[Group]:
-    """The groups of an iteration, measured from the baseline that the objective names.
-
-    An objective of one's own that names none gets the group mean. Problems of which no sample
-    counts have no group.
-    """
-    settings = objective.settings
+    """`with_advantages` by the baseline that the objective names; one of your own that names none
+    gets the group mean."""
+    settings = settings_of(objective)
     baseline: Baseline = getattr(settings, "baseline", "mean")
     tau: float = getattr(settings, "tau", 1.0)
-    built = (
-        build_group(
-            one.problem,
-            one.rollouts,
-            one.verdicts,
-            baseline=baseline,
-            tau=tau,
-            mask_truncated=mask_truncated,
-        )
-        for one in answered
+    return [with_advantages(group, baseline, tau, mask_truncated) for group in groups]
+
+
+def _sample(response: GradedResponse) -> Sample:
+    problem, rollout = response.problem, response.rollout
+    return Sample(
+        problem_id=problem.id,
+        question=problem.question,
+        answer=problem.gold,
+        answer_type=problem.answer_type,
+        options=problem.options,
+        response=rollout.text,
+        tokens=response.tokens,
+        truncated=rollout.stop_reason is not StopReason.STOP,
+        verdict=response.verdict,
     )
-    return [group for group in built if group is not None]

@@ -5,190 +5,118 @@ problems → rollouts → verdicts → groups → reference log-probs → optimi
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...configs.errors import KVLError
 from ...configs.rl import RLConfig
-from ...evaluation.evaluate import Answered, evaluate, write_evaluation
+from ...evaluation.records import write_transcripts
+from ...evaluation.types import Group
 from ...problems.types import Problem
-from ...rewards.combine import Rewards
-from ...rewards.grader import Grader
-from ...rollouts.fleet import Fleet
-from ...rollouts.types import SamplingSettings
 from ...run_files.checkpoints import RunCheckpoints
-from ...run_files.recorder import Recorder, write_atomically
-from ..choosing.chooser import ProblemSampler
+from ...run_files.recorder import Recorder
+from ..learner.batch import TokenSequence, rollout_sequence
 from ..learner.learner_group import LearnerGroup
-from ..schedule import learning_rate, max_response_tokens, temperature
-from ..types import Group
-from .collect import collect
-from .metrics import iteration_metrics
-from .partial import PartialRollouts
-
-PROBE_TOKENS = 8
+from .collect import Collector
+from .evaluations import evaluate_policy, keep_best
+from .metrics import learner_metrics, rollout_metrics, schedule_metrics
+from .sync import check_agreement, sync_weights
 
 
-class SyncError(KVLError):
-    """After a weight sync the engines do not compute what the learner computes."""
-
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Run:
-    """Everything a training run holds open, handed to the functions below."""
+    """What a training run holds open; `run.py` opens and closes it."""
 
     config: RLConfig
-    sampler: ProblemSampler
-    evaluation_problems: list[Problem]
-    fleet: Fleet
+    collector: Collector
     learner: LearnerGroup
-    grader: Grader
-    rewards: Rewards
+    held_out: Sequence[Problem]
     recorder: Recorder
     checkpoints: RunCheckpoints
-    partial: PartialRollouts
 
 
-def train_iterations(run: Run, first: int) -> None:
-    """Iterations `first` to the configured last. π_i is the policy as synced before each one:
-    behaviour policy and regulariser reference at once, fixed while the minibatches step."""
-    config, recorder = run.config, run.recorder
+def train_iterations(run: Run, first: int, steps: int) -> None:
+    """Iterations `first` to the configured last, after `steps` optimizer steps. π_i is the policy
+    as synced before each one: behaviour policy and regulariser reference at once, fixed while the
+    minibatches step."""
+    config, recorder, learner = run.config, run.recorder, run.learner
+    fleet, grader, chooser = run.collector.fleet, run.collector.grader, run.collector.chooser
     with recorder.stage("sync"):
-        difference = sync_weights(run, version=first)
+        difference = sync_weights(config, fleet, learner, chooser.problems, first)
     if first == 0:
-        evaluate_policy(run, 0, "before")
+        with recorder.stage("evaluate"):
+            evaluate_policy(config, fleet, grader, run.held_out, 0, "before")
     for iteration in range(first, config.iterations):
-        collected = collect(run, iteration)
-        groups = collected.groups
-        report_invalid(run, iteration, collected.answered)
+        done = iteration + 1
+        collected = run.collector.collect(iteration)
+        report_invalid(recorder, iteration, collected.groups)
         with recorder.stage("reference"):
-            reference = run.learner.take_groups(groups, iteration)
+            sequences = [group_sequences(group) for group in collected.trained]
+            reference = learner.take(sequences, iteration)
             # The mean, not the largest: among millions of router decisions a few are ties, which
             # engine and learner may break differently. The largest is in the metrics.
-            mean_difference = reference.difference_sum / max(reference.tokens, 1)
-            check_agreement(config, mean_difference, f"sampling of iteration {iteration}")
+            mean = reference.mean("difference_sum", "fresh_tokens")
+            check_agreement(config, mean, f"sampling of iteration {iteration}")
         with recorder.stage("learn"):
-            update = run.learner.update()
-        metrics = iteration_metrics(collected, reference, update)
-        metrics |= {
-            "temperature": temperature(config, iteration),
-            "response_cap": max_response_tokens(config, iteration),
-            "learning_rate": learning_rate(config, iteration),
+            update = learner.update(steps)
+            steps += int(update["steps"])
+        metrics = {
+            **rollout_metrics(collected),
+            **learner_metrics(reference, update),
+            **schedule_metrics(config, iteration),
+            **chooser.metrics(),
+            "sync_difference_max": difference,
+            "weight_version": iteration,
         }
-        metrics |= run.sampler.metrics()
-        metrics |= {"sync_difference_max": difference, "weight_version": iteration}
         with recorder.stage("sync"):
-            difference = sync_weights(run, version=iteration + 1)
-        recorder.transcripts(iteration, groups, config.transcripts_per_iteration)
-        done = iteration + 1
+            difference = sync_weights(config, fleet, learner, chooser.problems, done)
+        write_transcripts(
+            config.run_dir / "transcripts",
+            iteration,
+            collected.groups,
+            config.transcripts_per_iteration,
+        )
         if due(config.evaluation.every if config.evaluation else None, done, config.iterations):
-            metrics |= evaluate_policy(run, done, f"iteration_{done:06d}")
-            keep_best(run, done, metrics)
+            with recorder.stage("evaluate"):
+                name = f"iteration_{done:06d}"
+                metrics |= evaluate_policy(config, fleet, grader, run.held_out, done, name)
+            with recorder.stage("checkpoint"):
+                keep_best(config, learner, done, metrics)
         recorder.log(iteration, metrics)
         if due(config.checkpoint_every, done, config.iterations) or done == config.iterations:
             with recorder.stage("checkpoint"):
-                save_checkpoint(run, done)
+                save_checkpoint(run, done, steps)
     with recorder.stage("checkpoint"):
         folder = config.run_dir.absolute()
-        run.learner.export(folder / "final", folder / "adapter")
-    evaluate_policy(run, config.iterations, "after")
+        learner.export(folder / "final", folder / "adapter")
+    with recorder.stage("evaluate"):
+        evaluate_policy(config, fleet, grader, run.held_out, config.iterations, "after")
 
 
-def sync_weights(run: Run, version: int) -> float:
-    """Push the learner's weights to every engine and prove it: a few tokens sampled with the
-    new weights must have the learner's own log-probabilities. Returns the largest difference.
-
-    Raises SyncError when they do not.
-    """
-    config = run.config
-    if config.rollout.engine.weight_transfer == "shared_memory":
-        run.fleet.sync_weights(run.learner.weights(), version)
-    else:
-        run.learner.send_weights(run.fleet, version)
-    probes = run.sampler.problems[: config.probe_problems * config.rollout.workers]
-    settings = SamplingSettings(1, temperature(config, version), PROBE_TOKENS, seed=version)
-    rollouts, _failures = run.fleet.generate(probes, settings)
-    by_id = {problem.id: problem for problem in probes}
-    difference = run.learner.score(
-        [Group(by_id[r.problem_id], (r,), (), (0.0,), (0.0,)) for r in rollouts], version
-    )
-    stale = {version_of for r in rollouts for version_of in r.weight_versions} - {version}
-    if stale:
-        raise SyncError(f"sync {version}: engines still sample with weight version {min(stale)}")
-    check_agreement(config, difference, f"sync {version}")
-    return difference
+def group_sequences(group: Group) -> list[TokenSequence]:
+    return [
+        rollout_sequence(one.problem, one.rollout, one.advantage or 0.0) for one in group.trained
+    ]
 
 
-def check_agreement(config: RLConfig, difference: float, when: str) -> None:
-    if not difference <= config.mismatch_tolerance:
-        raise SyncError(
-            f"{when}: engine and learner log-probs of sampled tokens differ by {difference:.3g}, "
-            f"more than mismatch_tolerance {config.mismatch_tolerance:g}; the engine does not hold "
-            "the learner's weights, or computes in another precision (bf16 needs a larger value)"
-        )
-
-
-def report_invalid(run: Run, iteration: int, answered: list[Answered]) -> None:
+def report_invalid(recorder: Recorder, iteration: int, groups: Sequence[Group]) -> None:
     """Samples that nobody could grade, one line for each reason; they left their group."""
     problems: dict[str, list[str]] = {}
-    for one in answered:
-        for verdict in one.verdicts:
-            if not verdict.gradable:
-                problems.setdefault(verdict.reason, []).append(one.problem.id)
+    for group in groups:
+        for one in group.responses:
+            if not one.verdict.gradable:
+                problems.setdefault(one.verdict.reason, []).append(group.problem.id)
     for reason, ids in problems.items():
         count = f"{len(ids)} samples" if len(ids) > 1 else "1 sample"
-        run.recorder.failure(iteration, ids[0], f"{count} not graded, the first here: {reason}")
+        recorder.failure(iteration, ids[0], f"{count} not graded, the first here: {reason}")
 
 
-def evaluate_policy(run: Run, iteration: int, name: str) -> dict[str, float]:
-    """Accuracy on the held-out problems; skipped when that evaluation was already written."""
-    config = run.config
-    folder = config.run_dir / "evaluation"
-    if config.evaluation is None or (folder / f"{name}.json").is_file():
-        return {}
-    with run.recorder.stage("evaluate"):
-        summary, rows = evaluate(
-            run.fleet,
-            run.grader,
-            run.evaluation_problems,
-            samples=config.evaluation.samples,
-            temperature=config.evaluation.temperature,
-            max_response_tokens=config.rollout.max_total_tokens
-            or config.rollout.max_response_tokens,
-            seed=config.seed,
-        )
-    write_evaluation(folder, name, {"iteration": iteration, **summary}, rows)
-    return {
-        f"evaluation/{key}": summary[key]
-        for key in ("pass_at_1", "greedy")
-        if summary[key] is not None
-    }
-
-
-def keep_best(run: Run, done: int, metrics: Mapping[str, float]) -> None:
-    """Export the policy to `run_dir/best` if its evaluation beats every earlier one's."""
-    config = run.config
-    name = config.evaluation.keep_best if config.evaluation else None
-    value = metrics.get(f"evaluation/{name}")
-    if name is None or value is None:
-        return
-    note = config.run_dir / "best.json"
-    if note.is_file() and json.loads(note.read_text())["value"] >= value:
-        return
-    with run.recorder.stage("checkpoint"):
-        folder = config.run_dir.absolute()
-        run.learner.export(folder / "best", folder / "best_adapter")
-    best = {"metric": name, "value": value, "iteration": done}
-    write_atomically(note, json.dumps(best) + "\n")
-
-
-def save_checkpoint(run: Run, done: int) -> None:
+def save_checkpoint(run: Run, done: int, steps: int) -> None:
     driver = {
         "iterations": done,
-        "sampler": run.sampler.state_dict(),
-        "rewards": run.rewards.state_dict(),
-        "partial": run.partial.state_dict(),
+        "optimizer_steps": steps,
+        "chooser": run.collector.chooser.state_dict(),
+        "rewards": run.collector.rewards.state_dict(),
+        "partial": run.collector.partial.state_dict(),
     }
     run.checkpoints.save(done, driver, run.learner.save_state)
 

@@ -13,8 +13,9 @@ from ...rewards.grader import Grader
 from ...rollouts.fleet import Fleet, connect
 from ...run_files.checkpoints import RunCheckpoints, check_weights
 from ...run_files.recorder import Recorder
-from ..choosing.chooser import ProblemSampler
+from ..choosing.chooser import ProblemChooser
 from ..learner.learner_group import LearnerGroup
+from .collect import Collector
 from .loop import Run, train_iterations
 from .partial import PartialRollouts
 
@@ -37,12 +38,12 @@ def train(config: RLConfig) -> None:
     save_config(config, config.run_dir / "config.yaml")
 
     checkpoints = RunCheckpoints(config.run_dir, config.keep_checkpoints)
-    sampler = ProblemSampler(
-        sources, config.seed, config.sampling, [source.weight for source in config.sources]
+    chooser = ProblemChooser(
+        sources, config.seed, config.choosing, [source.weight for source in config.sources]
     )
     partial = PartialRollouts(config.rollout.max_total_tokens or 0)
     latest = checkpoints.latest()
-    first = 0
+    first = steps = 0
     with ExitStack() as stack:
         recorder = stack.enter_context(Recorder(config.run_dir, config.trackers, config.iterations))
         report_skipped(recorder, skipped)
@@ -53,31 +54,22 @@ def train(config: RLConfig) -> None:
             learner = LearnerGroup(config)
             stack.callback(learner.close)
             grader = stack.enter_context(
-                Grader(config.reward.grader_workers, config.reward.grader_timeout_seconds)
+                Grader(config.grader.workers, config.grader.timeout_seconds)
             )
             rewards = stack.enter_context(open_rewards(config))
             if latest is not None:
                 first, folder = latest
                 state = checkpoints.driver_state(folder)
-                sampler.load_state_dict(state["sampler"])
+                steps = state["optimizer_steps"]
+                chooser.load_state_dict(state["chooser"])
                 rewards.load_state_dict(state.get("rewards", {}))
-                by_id = {problem.id: problem for problem in sampler.problems}
+                by_id = {problem.id: problem for problem in chooser.problems}
                 partial.load_state_dict(state.get("partial", ()), by_id)
                 learner.load_state(folder.absolute())
             recorder.rewind(first)
-        run = Run(
-            config=config,
-            sampler=sampler,
-            evaluation_problems=held_out,
-            fleet=fleet,
-            learner=learner,
-            grader=grader,
-            rewards=rewards,
-            recorder=recorder,
-            checkpoints=checkpoints,
-            partial=partial,
-        )
-        train_iterations(run, first)
+        collector = Collector(config, chooser, fleet, grader, rewards, recorder, partial)
+        run = Run(config, collector, learner, held_out, recorder, checkpoints)
+        train_iterations(run, first, steps)
 
 
 def open_rewards(config: RLConfig) -> Rewards:
@@ -90,10 +82,12 @@ def open_rewards(config: RLConfig) -> Rewards:
             entry.settings,
             entry.timeout_seconds,
             entry.workers,
+            entry.memory_gib,
+            entry.import_from,
         )
         for entry in config.rewards
     ]
-    return Rewards(specs, config.reward.combination)
+    return Rewards(specs, config.reward_combination)
 
 
 def is_finished(config: RLConfig) -> bool:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from kvl.configs.errors import ConfigError
 from kvl.configs.loading import PRESETS, load_config, preset_names, save_config
 from kvl.configs.rl import EvalConfig, RLConfig
 from kvl.configs.sft import SFTConfig
+from kvl.rl.config import load_rl_config
 
 MINIMAL = """\
 run_dir: runs/x
@@ -30,8 +32,9 @@ def write(tmp_path):
 
 
 def problems_of(path, *overrides, model=RLConfig) -> list[str]:
+    load = load_rl_config if model is RLConfig else partial(load_config, model=model)
     with pytest.raises(ConfigError) as caught:
-        load_config(path, model, overrides)
+        load(path, overrides=overrides)
     return str(caught.value).splitlines()
 
 
@@ -199,6 +202,18 @@ def test_an_override_is_named_rather_than_the_lines_it_replaces(write, override,
     assert problem.startswith(f"override {override}: {expected}")
 
 
+@pytest.mark.parametrize(
+    ("extra", "expected"),
+    [
+        ("sampling: {prioritized: true}\n", "sampling is called choosing since version 0.2"),
+        ("reward: {grader_workers: 2}\n", "reward is called grader (grader_workers: workers"),
+    ],
+)
+def test_a_key_of_an_earlier_version_is_named_with_its_new_name(write, extra, expected):
+    (problem,) = problems_of(write(extra))
+    assert expected in problem
+
+
 def test_every_wrong_setting_of_an_objective_has_its_own_line(write):
     path = write("objective:\n  tau: x\n  ta: 1\n")
     assert [problem.partition(" ")[0] for problem in problems_of(path, "objective.tau=0")] == [
@@ -315,7 +330,7 @@ def test_errors_in_sources_name_the_source(write, text, expected):
 
 
 def test_a_curriculum_longer_than_the_run_is_refused(write):
-    extra = "iterations: 20\nsampling: {curriculum: uniform_then_hard}\n"
+    extra = "iterations: 20\nchoosing: {curriculum: uniform_then_hard}\n"
     (problem,) = problems_of(write(extra))
     assert "curriculum_iterations (24) must be smaller than iterations (20)" in problem
 

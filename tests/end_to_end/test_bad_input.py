@@ -1,4 +1,8 @@
-"""Input that cannot be used: one clear line, exit code 2, nothing left running."""
+"""Input that cannot be used: one clear line, exit code 2, nothing left running.
+
+Of each kind one is a process of its own; the others run inside the test process, which is the same
+code and saves each the seconds of importing it.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +10,36 @@ import json
 import shutil
 
 import pytest
+from inside import run_inside
 from kvl.kimi_vl_model.checkpoint import INDEX_FILE, iterate_tensors
 from safetensors.torch import save_file
 
 
 def refused(workshop, *arguments: str) -> str:
     """The one error line of a command that must fail."""
+    ended = run_inside(workshop.folder, *arguments)
+    assert ended.returncode == 2, ended.stdout + ended.stderr
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("kvl-sft", "train", "sft.yaml", "problms.path=x"), "unknown key problms"),
+        (("kvl-rl", "train", "rl.yaml", "run_dir=refused", "checkpoint=no_tensor"), "lm_head"),
+    ],
+    ids=["config", "checkpoint"],
+)
+def test_a_refused_command_is_one_line_and_no_process(workshop, damaged, arguments, expected):
     command = workshop.start(*arguments).wait()
     assert command.process.returncode == 2, command.stderr
     assert "Traceback" not in command.stdout + command.stderr
     assert command.left_over() == []
     (line,) = command.own_stderr
     assert line.startswith("error: ")
-    return line
+    assert expected in line
 
 
 @pytest.mark.parametrize("program", ["kvl-rl", "kvl-sft"])

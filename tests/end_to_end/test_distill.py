@@ -15,7 +15,7 @@ RAY_AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
 COMMAND = ("kvl-sft", "distill", "sft/final", "problems/train.jsonl", "--config", "rl.yaml")
 
 
-def test_a_killed_distillation_resumes_to_verified_rows(workshop, records):
+def test_a_killed_distillation_resumes_to_verified_rows(workshop, inside, records):
     out, log = "distilled/set.jsonl", workshop.folder / "distilled/set.samples.jsonl"
     command = workshop.start(*COMMAND, "--out", out)
     command.wait_until(lambda: log.is_file() and log.read_bytes().count(b"\n"))
@@ -27,7 +27,7 @@ def test_a_killed_distillation_resumes_to_verified_rows(workshop, records):
     log.write_bytes(before + b'{"id": "half')
 
     # At once, as an impatient user would.
-    resumed = workshop.run(*COMMAND, "--out", out)
+    resumed = inside(*COMMAND, "--out", out)
     assert command.left_over(besides=RAY_AGENTS) == []
     assert log.read_bytes().startswith(before)
     sampled = {line["id"]: line["responses"] for line in records(log)}

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import yaml
 
 
-def test_a_broken_off_rating_is_resumed_and_its_rates_are_curated(workshop, records, write_records):
+def test_a_broken_off_rating_is_resumed_and_its_rates_are_curated(
+    workshop, inside, records, write_records
+):
     config = yaml.safe_load((workshop.folder / "rl.yaml").read_text())
     # Sixteen samples at a time in the engine are chunks of two problems.
     config["rollout"]["engine"]["max_num_seqs"] = 8
@@ -20,8 +23,8 @@ def test_a_broken_off_rating_is_resumed_and_its_rates_are_curated(workshop, reco
     # What a kill leaves that came in the middle of the fourth row.
     out = workshop.folder / "rated/out.jsonl"
     out.parent.mkdir()
-    done = [row | {"images": [f"../problems/{row['images'][0]}"]} for row in rows[:3]]
-    write_records(out, [row | {"pass_rate": 0.125} for row in done])
+    shutil.copytree(workshop.folder / "problems/images", out.parent / "images")
+    write_records(out, [row | {"pass_rate": 0.125} for row in rows[:3]])
     with out.open("ab") as file:
         file.write(b'{"id": "half a li')
     settings = {
@@ -32,7 +35,7 @@ def test_a_broken_off_rating_is_resumed_and_its_rates_are_curated(workshop, reco
         "max_response_tokens": config["rollout"]["max_response_tokens"],
     }
     out.with_suffix(".json").write_text(json.dumps({"settings": settings}))
-    resumed = workshop.run(
+    resumed = inside(
         *("kvl-rl", "rate", "sft/final", "problems/rated_in.jsonl", "--out", out),
         *("--samples", "8", "--config", "rate.yaml"),
     )
@@ -43,15 +46,13 @@ def test_a_broken_off_rating_is_resumed_and_its_rates_are_curated(workshop, reco
     assert [row["id"] for row in rated] == [row["id"] for row in rows]
     assert [row["pass_rate"] for row in rated[:3]] == [0.125] * 3
     assert all(row["pass_rate"] * 8 in range(9) for row in rated)
-    moved = [f"../problems/{row['images'][0]}" for row in rows]
-    assert [row.pop("images") for row in rated] == [[name] for name in moved]
+    # Images named by their content have the same names again where they are copied to.
     unrated = [{k: v for k, v in row.items() if k != "pass_rate"} for row in rated]
-    assert unrated == [
-        {k: v for k, v in row.items() if k not in ("images", "pass_rate")} for row in rows
-    ]
+    assert unrated == [{k: v for k, v in row.items() if k != "pass_rate"} for row in rows]
+    assert all((out.parent / row["images"][0]).is_file() for row in rated)
 
     kept = workshop.folder / "curated/kept.jsonl"
-    workshop.run(
+    inside(
         *("kvl-rl", "curate", out, "--out", kept, "--checkpoint", "sft/final"),
         *("--tries", "4", "--config", "rate.yaml"),
     )

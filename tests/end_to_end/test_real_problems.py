@@ -33,8 +33,8 @@ def damaged(workshop, records, write_records) -> dict[str, str]:
     }
 
 
-def test_each_problem_is_rolled_out_or_reported_with_its_reason(workshop, damaged, records):
-    workshop.run(
+def test_each_problem_is_rolled_out_or_reported_with_its_reason(workshop, inside, damaged, records):
+    inside(
         "kvl-rl",
         "train",
         "rl.yaml",
@@ -56,13 +56,13 @@ def test_each_problem_is_rolled_out_or_reported_with_its_reason(workshop, damage
     every = {problem["id"] for problem in records(SAMPLE / "sample.jsonl")}
     groups = records(folder / "transcripts/iteration_000000.jsonl")
     assert {group["id"] for group in groups} == every - damaged.keys()
-    assert all(len(group["samples"]) == 2 for group in groups)
+    assert all(len(group["responses"]) == 2 for group in groups)
     (metrics,) = records(folder / "metrics.jsonl")
     assert metrics["problems"] == len(every) - len(damaged)
     assert metrics["mismatch_max"] <= 2e-3
 
 
-def test_evaluation_covers_every_problem_of_the_sample(workshop, records):
+def test_evaluation_covers_every_problem_of_the_sample(workshop, inside, records):
     config = workshop.folder / "mathvision.yaml"
     config.write_text(
         (workshop.folder / "rl.yaml")
@@ -70,7 +70,7 @@ def test_evaluation_covers_every_problem_of_the_sample(workshop, records):
         .replace("max_model_len: 512", "max_model_len: 4096")
     )
     out = workshop.folder / "mathvision_eval.json"
-    workshop.run(
+    inside(
         "kvl-rl",
         "eval",
         "sft/final",

@@ -1,20 +1,17 @@
-"""From a supervised checkpoint through RL to an evaluated, reported export."""
+"""From a supervised checkpoint through RL, as a job of a Ray cluster that is already there, to an
+evaluated, reported export."""
 
 from __future__ import annotations
 
 import json
+import signal
 
-import pytest
-import torch
 from kvl.configs.loading import load_config
 from kvl.configs.rl import RLConfig
 from kvl.kimi_vl_model.checkpoint import (
     iterate_tensors,
     load_model,
-    persistent_state,
-    published_tensors,
 )
-from peft import PeftModel
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 METRICS = {
@@ -42,6 +39,13 @@ METRICS = {
     "rollout_tokens_per_second",
     "learner_tokens_per_second",
 }
+
+
+def test_a_submitted_job_trains_on_the_cluster_it_was_submitted_to(job, head, finished):
+    assert "succeeded" in job.stdout
+    actors = head.actors()
+    assert {actor["class_name"] for actor in actors} >= {"LearnerRank", "RolloutWorker"}
+    assert not (head.ray_folder / "ray").exists(), "the job started a private cluster"
 
 
 def test_every_iteration_is_measured_and_engine_and_learner_agree(finished, records):
@@ -85,8 +89,8 @@ def test_the_run_folder_holds_what_the_contract_names(workshop, finished, record
         groups = records(finished / f"transcripts/iteration_{iteration:06d}.jsonl")
         assert len(groups) == config.transcripts_per_iteration
         for group in groups:
-            assert len(group["samples"]) == 4
-            assert {"text", "outcome", "reward", "advantage"} <= group["samples"][0].keys()
+            assert len(group["responses"]) == 4
+            assert {"text", "outcome", "reward", "advantage"} <= group["responses"][0].keys()
     for name in ("before", "after"):
         summary = json.loads((finished / f"evaluation/{name}.json").read_text())
         assert summary["problems"] == 8
@@ -115,20 +119,17 @@ def test_a_finished_run_is_not_run_again(workshop, finished):
     assert (finished / "metrics.jsonl").read_bytes() == before
 
 
-def test_the_export_answers_as_the_trained_policy_did(workshop, finished, records):
+def test_the_export_answers_as_the_trained_policy_did(workshop, head, finished, records):
     """vLLM loading the exported files and vLLM after three syncs are the same policy."""
     out = workshop.folder / "evaluated.json"
     command = workshop.run(
-        "kvl-rl",
-        "eval",
-        "finished/final",
-        "problems/heldout.jsonl",
-        "--config",
-        "rl.yaml",
-        "--out",
-        out,
+        *("kvl-rl", "eval", "finished/final", "problems/heldout.jsonl"),
+        *("--config", "rl.yaml", "--out", out),
+        RAY_ADDRESS=head.address,
+        RAY_AUTH_MODE="disabled",
     )
     assert "8 problems" in command.stdout
+    assert {actor["state"] for actor in head.actors()} == {"DEAD"}
     assert json.loads(out.read_text())["problems"] == 8
     exported = {row["id"]: row["greedy"] for row in records(out.with_suffix(".jsonl"))}
     trained = {row["id"]: row["greedy"] for row in records(finished / "evaluation/after.jsonl")}
@@ -145,106 +146,8 @@ def test_the_report_needs_no_network(workshop, finished):
         assert reference not in page
 
 
-def test_two_learner_ranks_learn_what_one_does(workshop, records):
-    """Packs are dealt out to the ranks, one of which repeats a pack at weight 0.
-
-    With Adam's usual eps the first steps are sign steps, and where a gradient is nearly 0 rounding
-    picks the sign; a large eps makes the step a smooth function of the gradient.
-    """
-    smooth = ("learner.optimizer.eps=1e-2", "learner.optimizer.learning_rate=1e-2")
-    folders = {}
-    for ranks in (1, 2):
-        run_dir = f"ranks_{ranks}"
-        workshop.run(
-            "kvl-rl",
-            "train",
-            "rl.yaml",
-            f"run_dir={run_dir}",
-            f"learner.world_size={ranks}",
-            "checkpoint_every=3",
-            "ptx.problems.path=problems/short.jsonl",
-            "ptx.documents=3",
-            *smooth,
-        )
-        folders[ranks] = workshop.folder / run_dir
-    one, two = (records(folders[ranks] / "metrics.jsonl") for ranks in (1, 2))
-    assert len(one) == len(two) == 3
-    for first, second in zip(one, two, strict=True):
-        for name in ("accuracy", "samples", "sampled_tokens", "learner_tokens"):
-            assert second[name] == first[name]
-        for name in (
-            "loss",
-            "ell_mean",
-            "ell_max",
-            "grad_norm",
-            "entropy",
-            "reward_mean",
-            "ptx_loss",
-        ):
-            assert second[name] == pytest.approx(first[name], rel=1e-3, abs=1e-6), name
-    assert all(record["ptx_loss"] > 0 for record in one)
-    start, after_one, after_two = (
-        {name: tensor for name, tensor, _ in iterate_tensors(folder / "final")}
-        for folder in (workshop.folder / "sft", folders[1], folders[2])
-    )
-    assert start.keys() == after_one.keys() == after_two.keys()
-    moved = max(float((after_one[name] - start[name]).abs().max()) for name in start)
-    apart = max(float((after_one[name] - after_two[name]).abs().max()) for name in start)
-    assert moved > 1e-4
-    assert apart < 1e-6
-
-
-def test_partial_rollouts_go_on_under_the_next_weights(workshop, records):
-    """Six tokens an iteration, twenty in all: groups wait, and what they wait with is stale."""
-    workshop.run(
-        "kvl-rl",
-        "train",
-        "rl.yaml",
-        "run_dir=partial",
-        "iterations=4",
-        "rollout.truncated=continue",
-        "rollout.max_response_tokens=6",
-        "rollout.max_total_tokens=20",
-        "correction.stale_tokens=mask",
-    )
-    metrics = records(workshop.folder / "partial/metrics.jsonl")
-    assert any(record["waiting_groups"] > 0 for record in metrics)
-    assert any(record["stale_share"] > 0 for record in metrics)
-    for record in metrics:
-        assert record["samples"] == 4 * record["problems"] > 0
-        assert record["response_tokens_max"] <= 20
-        assert record["masked_share"] == record["stale_share"]
-        # Only tokens of the current weights are compared with the engine.
-        assert record["mismatch_max"] <= 2e-3
-    state = json.loads(
-        (workshop.folder / "partial/checkpoints/iteration_000004/driver.json").read_text()
-    )
-    waiting = {rollout["problem_id"] for rollout in state["partial"]}
-    assert len(waiting) == metrics[-1]["waiting_groups"]
-
-
-def test_adapters_train_and_reach_the_engines_and_the_export(workshop, records):
-    workshop.run(
-        "kvl-rl",
-        "train",
-        "rl.yaml",
-        "run_dir=lora",
-        "iterations=2",
-        "learner.lora={rank: 4, routed_experts: true}",
-        "learner.optimizer.learning_rate=1e-3",
-    )
-    run_dir = workshop.folder / "lora"
-    for record in records(run_dir / "metrics.jsonl"):
-        assert 0 < record["sync_difference_max"] <= 2e-3
-        assert record["mismatch_max"] <= 2e-3
-    source = {name: tensor for name, tensor, _ in iterate_tensors(workshop.folder / "sft/final")}
-    final = {name: tensor for name, tensor, _ in iterate_tensors(run_dir / "final")}
-    moved = {name for name in source if not source[name].equal(final[name])}
-    assert 0 < len(moved) < len(source)
-
-    plain = load_model(workshop.folder / "sft/final")
-    adapted = PeftModel.from_pretrained(plain, str(run_dir / "adapter"))
-    merged = dict(published_tensors(persistent_state(adapted.merge_and_unload())))
-    assert merged.keys() == final.keys()
-    for name, tensor in merged.items():
-        torch.testing.assert_close(final[name], tensor, atol=1e-6, rtol=0, msg=name)
+def test_nothing_of_the_cluster_is_left(head, finished):
+    """Comes last: what the job and the evaluation started on it ends with it at the latest."""
+    head.command.signal(signal.SIGTERM)
+    head.command.process.wait(60)
+    assert head.command.left_over() == []

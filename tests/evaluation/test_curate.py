@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from kvl.configs.errors import ConfigError
-from kvl.configs.rl import RewardConfig
+from kvl.configs.rl import GraderConfig
 from kvl.configs.rollout import EngineConfig, RolloutConfig
 from kvl.evaluation import curate
 from kvl.evaluation.curate import (
@@ -34,7 +34,7 @@ def grader() -> Iterator[Grader]:
 
 
 def problem(
-    name: str = "p", question: str = "How many?", answer: str = "7", **more: Any
+    name: str = "p", question: str = "How many?", answer: str | tuple[str, ...] = "7", **more: Any
 ) -> Problem:
     kind = more.pop("kind", AnswerType.NUMBER)
     return Problem(name, question, more.pop("images", ()), answer, kind, **more)
@@ -93,8 +93,9 @@ def test_equal_content_needs_equal_images_options_and_answer() -> None:
         problem("d", shown, answer="8", images=(picture(9),)),
         problem("e", "What is that?\n<image1>", images=(picture(9),)),
         problem("f", shown, options=("7",), images=(picture(9),)),
+        problem("g", shown, answer=("7", "8"), images=(picture(9),)),
     ]
-    assert len({content(one) for one in [same[0], *others]}) == 5
+    assert len({content(one) for one in [same[0], *others]}) == 6
 
 
 def test_every_rule_drops_its_problem_and_keeps_the_first_of_equals(grader: Grader) -> None:
@@ -190,7 +191,7 @@ def test_the_report_says_what_went_and_why(
         checkpoint=tmp_path,
         tries=8,
         rollout=RolloutConfig(),
-        reward=RewardConfig(grader_timeout_seconds=60),
+        grading=GraderConfig(timeout_seconds=60),
     )
     assert [json.loads(line) for line in out.read_text().splitlines()] == [rows[1]]
     report = json.loads(out.with_suffix(".json").read_text())
@@ -215,7 +216,7 @@ def test_after_a_kill_only_the_rest_is_guessed_at(
             tries=tries,
             # Two problems make a chunk.
             rollout=RolloutConfig(engine=EngineConfig(max_num_seqs=4)),
-            reward=RewardConfig(grader_timeout_seconds=60),
+            grading=GraderConfig(timeout_seconds=60),
         )
 
     monkeypatch.setattr(fleet, "dies_at", "p4")
@@ -244,7 +245,7 @@ def test_nothing_left_is_an_error_and_no_file(tmp_path: Path) -> None:
             checkpoint=None,
             tries=8,
             rollout=RolloutConfig(),
-            reward=RewardConfig(grader_timeout_seconds=60),
+            grading=GraderConfig(timeout_seconds=60),
         )
     assert not out.exists()
     assert json.loads(out.with_suffix(".json").read_text())["dropped"] == {"always_right": 1}

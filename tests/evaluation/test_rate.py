@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from kvl.configs.errors import ConfigError
-from kvl.configs.rl import RewardConfig
+from kvl.configs.rl import GraderConfig
 from kvl.configs.rollout import EngineConfig, RolloutConfig
 from kvl.evaluation import rate
 from kvl.problems.types import AnswerType, Problem
@@ -90,7 +90,7 @@ def rated(source: Path, samples: int = 4, **changes: Any) -> Path:
         samples=samples,
         temperature=1.0,
         rollout=RolloutConfig(engine=engine),
-        reward=RewardConfig(),
+        grading=GraderConfig(),
     )
     return out
 
@@ -170,5 +170,5 @@ def test_the_input_is_never_the_output(source: Path) -> None:
             samples=4,
             temperature=1.0,
             rollout=RolloutConfig(),
-            reward=RewardConfig(),
+            grading=GraderConfig(),
         )

@@ -119,7 +119,15 @@ def test_a_composite_image_named_only_in_the_options_is_bound_there(
         ({"question": "<image1> <image2>"}, "do not match"),
         ({"answer_type": "guess"}, "none of choice, multi-select, number"),
         ({"options": "A, B"}, "not a list"),
-        ({"answer": ["7"]}, "list, not text"),
+        ({"answer": []}, "no answer"),
+        ({"answer": ["7", " "]}, "an accepted answer is empty"),
+        ({"answer": [["7"]]}, "list, not text"),
+        ({"answer_type": "list", "answer": ["1,000", "2"]}, "holds a comma"),
+        ({"precision": "2"}, "'precision' '2' is not a number of decimals"),
+        ({"precision": -1}, "precision -1 is not in 0"),
+        ({"options": ""}, "'options' is not a list"),
+        ({"composite_image": "no"}, "'composite_image' is str"),
+        ({"level": 10**60}, "'level' is a number of 61 digits"),
         ({"answer": True}, "'answer' is true without quotes, not text; write \"true\""),
         ({"answer": float("nan")}, "'answer' is nan, not text"),
         ({"answer_type": "choice", "options": ["2", "4"], "answer": "5"}, "not one of"),
@@ -216,4 +224,144 @@ def test_records_keep_their_columns_and_their_images_in_another_folder(
     out.write_text("".join(json.dumps(one) for one in records_of([problem], path, out)))
     moved = read_one(out)
     assert moved.images[0].read() == problem.images[0].read()
-    assert json.loads(out.read_text())["images"] == ["../../images/a.png"]
+    # Inside of the new file's folder, where the loader looks for them.
+    (name,) = json.loads(out.read_text())["images"]
+    assert (out.parent / name).is_file()
+
+
+def test_an_image_below_the_new_folder_is_not_copied(
+    write_records: WriteRecords, record: Record
+) -> None:
+    path = write_records(record)
+    out = path.parent.parent / "out.jsonl"
+    (moved,) = records_of([read_one(path)], path, out)
+    assert moved["images"] == [f"{path.parent.name}/images/a.png"]
+    assert not (out.parent / "images").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "accepted"),
+    [
+        ({"answer": ["7", "seven", "7"]}, ("7", "seven")),
+        ({"answer": [7, 7.5]}, ("7", "7.5")),
+        ({"answer": ["7"]}, "7"),
+        ({"answer": ["2", 0], "answer_type": "list"}, "2, 0"),
+        ({"answer": ["B", "A"], "answer_type": "multi-select", "options": ["x", "y"]}, "B, A"),
+        ({"answer": ["y", "A"], "answer_type": "choice", "options": ["x", "y"]}, ("B", "A")),
+    ],
+)
+def test_a_list_is_several_accepted_answers_or_the_items_of_one(
+    write_records: WriteRecords, record: Record, tmp_path: Path, change: Record, accepted: object
+) -> None:
+    problem = read_one(write_records(record | change | {"precision": 2.0}))
+    assert (problem.answer, problem.precision) == (accepted, 2)
+    assert problem.gold == problem.accepted[0]
+    write_jsonl([problem], tmp_path / "copy.jsonl")
+    copy = read_one(tmp_path / "copy.jsonl")
+    assert (copy.answer, copy.precision) == (accepted, 2)
+
+
+def test_a_letter_past_the_options_is_an_options_text(
+    write_records: WriteRecords, record: Record
+) -> None:
+    change = {"options": ["X", "Y"], "answer": "X", "answer_type": "choice"}
+    assert read_one(write_records(record | change)).answer == "A"
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b'{"id": "\xff"}', "not UTF-8"),
+        (b'{"id": "\xed\xa0\xbd"}', "not UTF-8"),
+        (b"[" * 200_000, "nested too deeply"),
+        (b'{"id": "a", "own": ' + b"[" * 80 + b"]" * 80 + b"}", "nested too deeply"),
+        (b'{"id": "a", "level": ' + b"9" * 5000 + b"}", "not JSON"),
+        (b'{"id": "a", "answer": "1", "answer": "2"}', "names 'answer' twice"),
+        (b'{"id": "a", "own": "' + b"x" * 2**24 + b'"}', "longer than 16 MiB"),
+        (b'{"id": " "}', "not a record with an id"),
+        (b'{"id": true}', "not a record with an id"),
+        (b'{"id": "a\\nb"}', "control character, a line break"),
+        (b'{"id": "a\\u0000"}', "control character, a line break"),
+        (b'{"id": "\\ud83d"}', "half a surrogate pair"),
+        (b'{"id": "' + b"x" * 600 + b'"}', "600 characters"),
+    ],
+)
+def test_a_line_without_a_usable_record_is_one_skip(
+    write_records: WriteRecords, record: Record, line: bytes, reason: str
+) -> None:
+    path = write_records(record)
+    path.write_bytes(line + b"\n" + path.read_bytes())
+    bad, good = read_jsonl(path)
+    assert isinstance(bad, Skipped)
+    assert (bad.id, good.id) == ("problems.jsonl:1", "p/1")
+    assert reason in bad.reason
+    assert bad.reason.isprintable()
+
+
+@pytest.mark.parametrize("half", ["\ud83d", "\udc00\ud800"])
+@pytest.mark.parametrize(
+    "key", ["question", "options", "answer", "subject", "solution", "images", "own"]
+)
+def test_half_a_surrogate_pair_anywhere_is_a_reason(
+    write_records: WriteRecords, record: Record, key: str, half: str
+) -> None:
+    value = [half] if key in ("options", "images") else f"{record.get(key)}{half}"
+    assert f"'{key}' holds half a surrogate pair" in reason_of(write_records(record | {key: value}))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"question": f"<image{'9' * 5000}>"}, "a number of 5000 digits"),
+        ({"question": f"<image{'0' * 5000}1>"}, "a number of 5001 digits"),
+        ({"images": ["a\0.png"]}, "is no file name"),
+        ({"images": [""]}, "is no file name"),
+    ],
+)
+def test_names_that_nothing_can_have_are_a_reason(
+    write_records: WriteRecords, record: Record, change: Record, reason: str
+) -> None:
+    assert reason in reason_of(write_records(record | change))
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\n\n"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_line_ends_and_byte_order_marks_are_no_matter(
+    write_records: WriteRecords, record: Record, end: str, mark: str
+) -> None:
+    path = write_records(record)
+    lines = [json.dumps(record | {"id": name}) for name in ("a", "b")]
+    path.write_bytes(f"{mark}{lines[0]}{end}{mark}{lines[1]}".encode())
+    assert [item.id for item in read_jsonl(path)] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "name", ["../a.png", "/etc/a.png", "images/../../a.png", "images/link.png"]
+)
+def test_an_image_outside_of_the_folder_is_refused_unless_allowed(
+    write_records: WriteRecords, record: Record, name: str
+) -> None:
+    path = write_records(record)
+    folder = path.parent / "inner"
+    (folder / "images").mkdir(parents=True)
+    inner = path.rename(folder / path.name)
+    (folder / "images/link.png").symlink_to(path.parent / "a.png")
+    inner.write_text(json.dumps(record | {"images": [name]}))
+    assert "lies outside of" in reason_of(inner)
+    roots = [path.parent, Path("/etc")]
+    (allowed,) = read_jsonl(inner, roots)
+    assert isinstance(allowed, Problem)
+
+
+def test_a_data_set_of_links_into_one_folder_loads(
+    write_records: WriteRecords, record: Record
+) -> None:
+    path = write_records(record)
+    blobs, snapshot = path.parent / "blobs", path.parent / "snapshots/main"
+    (snapshot / "images").mkdir(parents=True)
+    blobs.mkdir()
+    (path.parent / "images/a.png").rename(blobs / "1")
+    path.rename(blobs / "2")
+    (snapshot / "images/a.png").symlink_to("../../../blobs/1")
+    (snapshot / "problems.jsonl").symlink_to("../../blobs/2")
+    assert read_one(snapshot / "problems.jsonl").images[0].open().size == (30, 20)

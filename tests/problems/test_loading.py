@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from kvl.configs.common import ProblemSource
 from kvl.problems.loading import load_problems, load_sources
 from kvl.problems.prompt import prompt_parts
-from kvl.problems.types import AnswerType, ProblemError
+from kvl.problems.types import AnswerType, Problem, ProblemError
 
 Record = dict[str, Any]
 WriteRecords = Callable[..., Path]
@@ -75,7 +78,7 @@ def test_each_bad_record_is_reported_once_and_the_rest_is_used(
         record | {"id": "p/2", "images": ["images/none.png"]},
         record | {"id": "p/3", "answer": " "},
         record,
-        record | {"id": "p/4", "answer_type": "choice", "options": ["x"] * 11, "answer": "A"},
+        record | {"id": "p/4", "answer_type": "choice", "options": ["x"] * 27, "answer": "A"},
         record | {"id": "p/5"},
     )
     path.write_text(path.read_text(encoding="utf-8") + "{broken\n", encoding="utf-8")
@@ -86,7 +89,7 @@ def test_each_bad_record_is_reported_once_and_the_rest_is_used(
     assert "No such file" in reasons["p/2"]
     assert "no answer" in reasons["p/3"]
     assert "same id" in reasons["p/1"]
-    assert "11 options" in reasons["p/4"]
+    assert "27 options" in reasons["p/4"]
     assert "line 7 is not JSON" in reasons["problems.jsonl:7"]
 
 
@@ -176,3 +179,41 @@ def test_a_selected_letter_outside_the_options_is_skipped(
     assert [problem.answer for problem in problems] == ["AB"]
     assert "names C, the options are AB" in skipped[0].reason
     assert "not an image" in skipped[1].reason
+
+
+def test_a_caller_can_refuse_problems_with_a_reason_of_its_own(
+    write_records: WriteRecords, record: Record
+) -> None:
+    path = write_records(record, record | {"id": "p/2", "answer": ["8", "?"]})
+
+    def unreadable(problem: Problem) -> str | None:
+        return "no gold" if "?" in problem.accepted else None
+
+    problems, skipped = load_problems(Source(path), unreadable)
+    assert [problem.id for problem in problems] == ["p/1"]
+    assert [(one.id, one.reason) for one in skipped] == [("p/2", "no gold")]
+    assert load_sources([Source(path)], unreadable) == ([problems], skipped)
+
+
+def test_images_in_the_sources_own_roots_load(write_records: WriteRecords, record: Record) -> None:
+    path = write_records(record)
+    inner = path.parent / "inner"
+    inner.mkdir()
+    moved = path.rename(inner / path.name)
+    moved.write_text(json.dumps(record | {"images": [str(path.parent / "images/a.png")]}))
+    with pytest.raises(ProblemError, match="image_roots"):
+        load_problems(ProblemSource(path=moved))
+    problems, _ = load_problems(ProblemSource(path=moved, image_roots=(path.parent,)))
+    assert len(problems) == 1
+
+
+def test_pipes_and_devices_are_skipped_and_nothing_waits(
+    write_records: WriteRecords, record: Record
+) -> None:
+    names = ["images/pipe", "images/zero", "/dev/zero", "images"]
+    path = write_records(record, *(record | {"id": name, "images": [name]} for name in names))
+    os.mkfifo(path.parent / "images/pipe")
+    (path.parent / "images/zero").symlink_to("/dev/zero")
+    problems, skipped = load_problems(Source(path))
+    assert [problem.id for problem in problems] == ["p/1"]
+    assert [one.id for one in skipped] == names

@@ -84,14 +84,17 @@ def test_images_inside_options_count_as_named(tmp_path: Path, row: Row) -> None:
     ("answer", "gold", "kind"),
     [
         ("1,250", "1,250", AnswerType.NUMBER),
-        ("['$6', '6 dollars']", "$6", AnswerType.NUMBER),
+        ("['$6', '6 dollars']", ("$6", "6 dollars"), AnswerType.OPEN),
+        ("['0.5', '0.50', '0.5']", ("0.5", "0.50"), AnswerType.NUMBER),
+        ("['mitochondria']", "mitochondria", AnswerType.TEXT),
+        ("[1, 2]", "[1, 2]", AnswerType.TEXT),
         ("sodium", "sodium", AnswerType.TEXT),
         ("\\frac{1}{2}", "\\frac{1}{2}", AnswerType.EXPRESSION),
         ("[0, 2π)", "[0, 2π)", AnswerType.TEXT),
     ],
 )
-def test_an_open_question_takes_the_first_accepted_answer(
-    tmp_path: Path, row: Row, answer: str, gold: str, kind: AnswerType
+def test_an_open_question_keeps_every_accepted_answer(
+    tmp_path: Path, row: Row, answer: str, gold: str | tuple[str, ...], kind: AnswerType
 ) -> None:
     (problem,) = read(tmp_path, row | {"question_type": "open", "options": "[]", "answer": answer})
     assert isinstance(problem, Problem)
@@ -120,10 +123,57 @@ def test_a_bad_row_is_skipped_with_its_reason(
     assert reason in bad.reason
 
 
-def test_a_gap_in_the_image_columns_is_a_reason(tmp_path: Path, row: Row) -> None:
+def test_a_named_image_that_is_missing_is_a_reason(tmp_path: Path, row: Row) -> None:
     (bad,) = read(tmp_path, row | {"image_1": None, "image_2": row["image_1"]})
     assert isinstance(bad, Skipped)
-    assert "not numbered in a row" in bad.reason
+    assert "placeholders (1) do not match the images [2]" in bad.reason
+
+
+@pytest.mark.parametrize(
+    ("question", "explanation", "shown", "solution"),
+    [
+        ("Who painted <image 1>?", "See <image 2>.", "Who painted <image 1>?", None),
+        ("Who painted <image 1>?", "Him.", "Who painted <image 1>?", "Him."),
+        ("Who painted <image 2>?", "In <image 2>.", "Who painted <image 1>?", "In <image 1>."),
+        ("Who was born in 1840?", "<image 1><image 2>", "Who was born in 1840?", None),
+    ],
+)
+def test_images_that_the_question_does_not_name_are_left_out(
+    tmp_path: Path,
+    row: Row,
+    picture: Picture,
+    question: str,
+    explanation: str,
+    shown: str,
+    solution: str | None,
+) -> None:
+    second = {"bytes": picture("L"), "path": "2.png"}
+    change = {"question": question, "explanation": explanation, "image_2": second}
+    (problem,) = read(tmp_path, row | change)
+    assert isinstance(problem, Problem)
+    assert (problem.question, problem.solution) == (shown, solution)
+    assert len(problem.images) == shown.count("<image")
+    if "<image 2>" in question:
+        assert problem.images[0].read() == second["bytes"]
+
+
+def test_a_text_that_is_not_utf8_costs_its_row(tmp_path: Path, row: Row) -> None:
+    path = tmp_path / "validation.parquet"
+    read(tmp_path, row, row | {"id": "validation_Art_4", "explanation": "MARK"})
+    table = pq.read_table(path).replace_schema_metadata()
+    index = table.schema.get_field_index("explanation")
+    texts = pa.array([b"", b"\xff"]).view(pa.string())
+    pq.write_table(table.set_column(index, "explanation", texts), path)
+    good, bad = read_mmmu(path)
+    assert isinstance(good, Problem)
+    assert isinstance(bad, Skipped)
+    assert (bad.id, "not UTF-8" in bad.reason) == ("validation.parquet:2", True)
+
+
+def test_a_row_without_a_usable_id_is_named_by_its_number(tmp_path: Path, row: Row) -> None:
+    items = read(tmp_path, row | {"id": ""}, row | {"id": "a\nb"})
+    assert [item.id for item in items] == ["validation.parquet:1", "validation.parquet:2"]
+    assert all(isinstance(item, Skipped) and item.reason.isprintable() for item in items)
 
 
 def test_a_parquet_of_something_else_names_the_missing_columns(tmp_path: Path) -> None:

@@ -66,3 +66,19 @@ def test_the_demonstration_closes_its_thinking_before_the_answer() -> None:
 def test_a_problem_without_a_usable_solution_has_no_demonstration(solution: str | None) -> None:
     with pytest.raises(ProblemError, match=r"problem p: .*solution"):
         target_text(dataclasses.replace(choice("Q", ()), solution=solution))
+
+
+@pytest.mark.parametrize("count", [11, 26])
+def test_more_than_ten_options_are_lettered_on(count: int) -> None:
+    options = tuple(f"text {number}" for number in range(count))
+    (shown,) = prompt_parts(dataclasses.replace(choice("Q", options), answer="K"))
+    assert isinstance(shown, str)
+    assert shown.split("\n")[11] == "K. text 10"
+    assert len(shown.split("\n")) == count + 1
+    with pytest.raises(ProblemError, match="27 options; at most 26"):
+        choice("Q", ("x",) * 27)
+
+
+def test_of_several_accepted_answers_the_first_is_written() -> None:
+    problem = dataclasses.replace(choice("Q", ()), answer=("B", "C"), solution="So B.")
+    assert target_text(problem) == "◁think▷So B.◁/think▷Answer: B"

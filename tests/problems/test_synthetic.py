@@ -57,7 +57,7 @@ def test_every_level_yields_usable_problems_in_both_splits(family: str, level: i
             assert problem.id == f"{family}/l{level}/{split}-{number:06d}"
             assert (problem.family, problem.level) == (family, level)
             assert prompt_parts(problem)
-            assert target_text(problem).endswith(f"Answer: {problem.answer}")
+            assert target_text(problem).endswith(f"Answer: {problem.gold}")
 
 
 @every_level
@@ -139,7 +139,7 @@ def test_solutions_plan_and_check_and_end_on_the_answer(family: str, level: int)
         solution = problem.solution or ""
         assert solution.startswith("Plan: ")
         assert "Check: " in solution
-        assert re.search(rf"\b{problem.answer}\.$", solution)
+        assert re.search(rf"\b{problem.gold}\.$", solution)
         assert not re.search("[◁▷]", solution)
 
 
@@ -162,7 +162,7 @@ def test_a_share_of_the_solutions_goes_over_everything_twice() -> None:
     assert 80 <= sum("Again: " in str(p.solution) for p in mixed) <= 160
     assert all("Again: " in str(p.solution) for p in all_twice)
     for once, twice in zip(plain, all_twice, strict=True):
-        assert (once.question, once.answer) == (twice.question, twice.answer)
+        assert (once.question, once.gold) == (twice.question, twice.gold)
         assert [i.data for i in once.images] == [i.data for i in twice.images]
         assert len(str(twice.solution)) > len(str(once.solution))
 
@@ -186,7 +186,7 @@ def test_arithmetic_answers(monkeypatch: pytest.MonkeyPatch) -> None:
                 expression = "({1}{2}{3})*{4}".format(*content)
             else:
                 expression = "{1}*{2}{3}{4}*{5}".format(*content)
-            assert eval(expression) == int(problem.answer) > 0
+            assert eval(expression) == int(problem.gold) > 0
 
 
 def test_counting_answers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,7 +206,7 @@ def test_counting_answers(monkeypatch: pytest.MonkeyPatch) -> None:
                 first = sum(look.endswith(more or plus) for look in looks)
                 second = sum(look == (than or twice) for look in looks)
                 expected = first - second if more else first + 2 * second
-            assert int(problem.answer) == expected > 0
+            assert int(problem.gold) == expected > 0
 
 
 def test_bar_chart_answers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,7 +218,7 @@ def test_bar_chart_answers(monkeypatch: pytest.MonkeyPatch) -> None:
                 for group in re.findall(r"\b[A-D](?:\+[A-D])*\b", problem.question)
             ] or [sum(values.values())]
             expected = sums[0] if len(sums) == 1 else (sums[0] - sums[1]) * content[2]
-            assert int(problem.answer) == expected > 0
+            assert int(problem.gold) == expected > 0
 
 
 def test_compare_answers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,7 +227,7 @@ def test_compare_answers(monkeypatch: pytest.MonkeyPatch) -> None:
             if level == 4:
                 areas = [width * height for width, height in content[1:]]
                 total, gap = sum(areas), max(areas) - min(areas)
-                assert int(problem.answer) == (total if "plus" in problem.question else gap) > 0
+                assert int(problem.gold) == (total if "plus" in problem.question else gap) > 0
                 continue
             lengths = dict(zip("ABCD", content[1:] if level == 2 else content, strict=False))
             if level == 3:
@@ -235,13 +235,13 @@ def test_compare_answers(monkeypatch: pytest.MonkeyPatch) -> None:
             else:
                 pick = min if "shortest" in problem.question else max
                 expected = pick(lengths, key=lambda letter: lengths[letter])
-            assert problem.answer == expected
+            assert problem.gold == expected
 
 
 def test_triangle_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     for level in LEVELS:
         for content, problem in with_contents(monkeypatch, "train", "triangle", level, 60):
-            answer = int(problem.answer)
+            answer = int(problem.gold)
             assert answer > 0
             if level <= 2:
                 assert content[0] + content[1] + answer == 180
@@ -260,7 +260,7 @@ def test_figure_choice_answers(monkeypatch: pytest.MonkeyPatch) -> None:
         for content, problem in with_contents(monkeypatch, "train", "figure_choice", level, 60):
             assert problem.answer_type is AnswerType.CHOICE
             assert len(set(problem.options)) == len(problem.options)
-            chosen = problem.options["ABCD".index(problem.answer)]
+            chosen = problem.options["ABCD".index(problem.gold)]
             if level == 1:
                 (left, right), _ = content
                 assert chosen == " ".join(left if "left" in problem.question else right)
@@ -304,7 +304,7 @@ def test_drawn_shapes_can_be_counted_in_the_image() -> None:
     for problem in generate("train", 40, ["counting"], [1], seed=9):
         image = problem.images[0].open()
         cells = itertools.product(range(14, image.width, 28), range(14, image.height, 28))
-        assert sum(is_painted(image.getpixel(cell)) for cell in cells) == int(problem.answer)
+        assert sum(is_painted(image.getpixel(cell)) for cell in cells) == int(problem.gold)
 
 
 def test_drawn_bars_have_the_height_that_is_asked() -> None:
@@ -318,7 +318,7 @@ def test_drawn_bars_have_the_height_that_is_asked() -> None:
         assert len(groups) == 3
         asked = problem.question.split("?")[0][-1]
         # Grid lines take one pixel out of every ten.
-        assert round(groups["ABC".index(asked)] / 9.2) == int(problem.answer)
+        assert round(groups["ABC".index(asked)] / 9.2) == int(problem.gold)
 
 
 def test_drawn_lines_have_the_order_that_is_asked() -> None:
@@ -328,7 +328,7 @@ def test_drawn_lines_have_the_order_that_is_asked() -> None:
             max(x for x in range(image.width) if is_painted(image.getpixel((x, y))))
             for y in (image.height // 4, image.height * 3 // 4)
         ]
-        assert "AB"[ends[1] > ends[0]] == problem.answer
+        assert "AB"[ends[1] > ends[0]] == problem.gold
 
 
 @pytest.mark.parametrize(

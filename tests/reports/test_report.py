@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -163,7 +164,7 @@ def test_transcripts_stand_in_for_a_missing_evaluation(tmp_path: Path) -> None:
         {**sample(False, "neither best nor worst"), "reward": 0.5, "sample": 1},
         {**sample(True, "high"), "reward": 1.0, "sample": 2},
     ]
-    line = json.dumps(row("sums/1", True, image="wide.tiff", samples=samples))
+    line = json.dumps(row("sums/1", True, image="wide.tiff", responses=samples))
     (folder / "iteration_000001.jsonl").write_text(line + '\n{"id": "cut of')
     page = write_report(tmp_path).read_text()
     assert "Iteration 1, sample 0" in page
@@ -222,3 +223,42 @@ def test_the_choice_of_rollouts_mixes_families_and_changes(tmp_path: Path) -> No
 
 def test_duration() -> None:
     assert [duration(8.24), duration(245), duration(7810)] == ["8.2 s", "4 min 05 s", "2 h 10 min"]
+
+
+@pytest.mark.parametrize("name", ["{outside}", "../secret.png", "link.png", "pipe"])
+def test_only_pictures_of_the_runs_problems_are_embedded(tmp_path: Path, name: str) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "secret.png")
+    folder = tmp_path / "problems"
+    folder.mkdir()
+    (folder / "link.png").symlink_to(tmp_path / "secret.png")
+    os.mkfifo(folder / "pipe")
+    name = name.format(outside=tmp_path / "secret.png")
+    shown = picture(name, (folder,))
+    assert shown.uri == ""
+    assert "not readable" in shown.problem
+    if name != "pipe":
+        assert picture(name, (folder, tmp_path)).uri
+
+
+def test_images_beside_the_problem_file_are_embedded(run_dir: Path) -> None:
+    folder = run_dir.parent / "data"
+    for name in ("problems", "more"):
+        (folder / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8), "red" if name == "more" else "blue").save(folder / name / "b.png")
+    shown = [
+        row("sums/1", True, image=str(folder / "problems/b.png")),
+        row("angles/1", True, image=str(folder / "more/b.png")),
+    ]
+    add_evaluation(run_dir, "after", shown, 0.65)
+    source: dict[str, Any] = {"path": str(folder / "problems/p.jsonl")}
+    for roots, embedded in (([], 1), ([str(folder / "more")], 2)):
+        config = {"problems": [source | {"image_roots": roots}]}
+        (run_dir / "config.yaml").write_text(json.dumps(config))
+        assert write_report(run_dir).read_text().count("data:image/png;base64,") == embedded
+
+
+def test_a_picture_is_shown_as_the_model_sees_it(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (40, 20)).save(tmp_path / "a.jpg", exif=exif)
+    assert picture("a.jpg", (tmp_path,)).width == 20

@@ -9,13 +9,13 @@ import psutil
 import pytest
 from kvl.problems.types import AnswerType
 from kvl.rewards.grader import Grader
-from kvl.rewards.grading.math_pool import MathJob, MathPool
+from kvl.rewards.grading.math_pool import Comparison, MathPool
 from kvl.rewards.killable_pool import WorkersNotStarted
 from kvl.rewards.types import GradeRequest, Outcome
 
-EQUAL = MathJob(r"2\sqrt{3}", r"\sqrt{12}")
-UNEQUAL = MathJob(r"2\sqrt{3}", r"\sqrt{13}")
-ENDLESS = MathJob("1", r"\lfloor (10^8)! / 7 \rfloor")
+EQUAL = Comparison(r"2\sqrt{3}", r"\sqrt{12}")
+UNEQUAL = Comparison(r"2\sqrt{3}", r"\sqrt{13}")
+ENDLESS = Comparison("1", r"\lfloor (10^8)! / 7 \rfloor")
 
 
 def workers(parent=None):
@@ -56,7 +56,7 @@ def test_a_late_worker_is_killed_and_replaced(pool):
 
 def test_an_endless_computation_ends_at_the_wall_clock_or_the_memory_limit(pool):
     started = time.monotonic()
-    result = pool.submit(MathJob("1", "9^{9^{9^9}}")).result()
+    result = pool.submit(Comparison("1", "9^{9^{9^9}}")).result()
     assert result.outcome in (Outcome.TIMEOUT, Outcome.INVALID, Outcome.INCORRECT)
     assert time.monotonic() - started < 30
     assert pool.submit(EQUAL).result().outcome is Outcome.CORRECT
@@ -109,13 +109,13 @@ def test_workers_import_neither_torch_nor_transformers(pool):
 
 
 def test_an_unparsable_gold_is_invalid_and_an_unparsable_prediction_incorrect(pool):
-    assert pool.submit(MathJob(r"\frac{1}{", "1")).result().outcome is Outcome.INVALID
-    assert pool.submit(MathJob("1", r"\frac{1}{")).result().outcome is Outcome.INCORRECT
+    assert pool.submit(Comparison(r"\frac{1}{", "1")).result().outcome is Outcome.INVALID
+    assert pool.submit(Comparison("1", r"\frac{1}{")).result().outcome is Outcome.INCORRECT
 
 
 def test_the_gold_goes_first_because_verify_is_not_symmetric(pool):
-    assert pool.submit(MathJob("1<x<2", "(1,2)")).result().outcome is Outcome.CORRECT
-    assert pool.submit(MathJob("(1,2)", "1<x<2")).result().outcome is Outcome.INCORRECT
+    assert pool.submit(Comparison("1<x<2", "(1,2)")).result().outcome is Outcome.CORRECT
+    assert pool.submit(Comparison("(1,2)", "1<x<2")).result().outcome is Outcome.INCORRECT
 
 
 def test_code_that_reaches_the_worker_is_not_executed(pool, tmp_path):
@@ -126,7 +126,7 @@ def test_code_that_reaches_the_worker_is_not_executed(pool, tmp_path):
         f"\\gcd(open('{target}','w'), 2)",
         f"answer: 1+open('{target}','w')$ and $2",
     ):
-        assert pool.submit(MathJob("2", attack)).result().outcome is not Outcome.CORRECT
+        assert pool.submit(Comparison("2", attack)).result().outcome is not Outcome.CORRECT
     assert not target.exists()
 
 
@@ -157,10 +157,10 @@ def test_closing_leaves_no_worker_even_under_work():
 
 UNGUARDED = """
 from kvl.rewards.killable_pool import WorkersNotStarted
-from kvl.rewards.grading.math_pool import MathJob, MathPool
+from kvl.rewards.grading.math_pool import Comparison, MathPool
 try:
     pool = MathPool(workers=2, timeout_seconds=30, start_seconds={seconds})
-    pool.submit(MathJob("1", "2")).result()
+    pool.submit(Comparison("1", "2")).result()
 except WorkersNotStarted as error:
     raise SystemExit({ending})
 """
@@ -197,11 +197,11 @@ def test_a_worker_that_never_started_is_an_error():
 
 
 PARENT = """
-from kvl.rewards.grading.math_pool import MathJob, MathPool
+from kvl.rewards.grading.math_pool import Comparison, MathPool
 if __name__ == "__main__":
     pool = MathPool(workers=2, timeout_seconds=3)
-    pool.submit(MathJob("1", "2")).result()
-    task = pool.submit(MathJob("1", r"\\lfloor (10^8)! / 7 \\rfloor"))
+    pool.submit(Comparison("1", "2")).result()
+    task = pool.submit(Comparison("1", r"\\lfloor (10^8)! / 7 \\rfloor"))
     while not task.task.future.running():
         pass
     print("running", flush=True)

@@ -1,23 +1,19 @@
-"""The real engine on the tiny checkpoint: one for the whole file, killed by the last test."""
+"""The real engine on the tiny checkpoint."""
 
 from __future__ import annotations
 
 import io
 import os
-import signal
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 import ray
 import torch
-from kvl.configs.rollout import EngineConfig, RepetitionStop, RolloutConfig
+from kvl.configs.rollout import EngineConfig
 from kvl.kimi_vl_model.adapters import changing_tensors, merged_state
 from kvl.kimi_vl_model.checkpoint import load_model, published_tensors
 from kvl.kimi_vl_model.freezing import freeze
@@ -27,17 +23,19 @@ from kvl.kimi_vl_model.processing import KimiVLProcessor
 from kvl.kimi_vl_model.tiny import write_tiny_checkpoint
 from kvl.kimi_vl_model.tokenization import MEDIA_PAD, banned_ids, stop_ids
 from kvl.problems.prompt import prompt_parts
+from kvl.problems.synthetic.texts import written_texts
 from kvl.problems.types import AnswerType, ImageSource, Problem
 from kvl.rollouts.fleet import Fleet, WorkerError
 from kvl.rollouts.types import Rollout, RolloutRequest, SamplingSettings, StopReason
 from kvl.rollouts.weight_buckets import FILE_PREFIX, SHARED_MEMORY, weight_buckets
 from PIL import Image
+from shared_engine import REPETITION_STOP, SharedEngine
 
 # As the config demands by default: engine and learner in fp32.
 TOLERANCE = 2e-3
 MAX_MODEL_LEN = 512
 # At temperature 1 the tiny checkpoint is never certain of anything; nearly cold it is.
-REPETITION_TOKENS, COLD = 16, 0.01
+COLD = 0.01
 
 
 def png(seed: int, width: int, height: int) -> ImageSource:
@@ -62,18 +60,13 @@ PROBLEMS = [
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_checkpoint(tmp_path_factory.mktemp("model") / "tiny")
+    return write_tiny_checkpoint(tmp_path_factory.mktemp("model") / "tiny", written_texts())
 
 
 @pytest.fixture(scope="module")
-def fleet(checkpoint: Path) -> Iterator[Fleet]:
+def fleet(checkpoint: Path, shared_engine: SharedEngine) -> Fleet:
     engine = EngineConfig(dtype="float32", max_model_len=MAX_MODEL_LEN, max_num_seqs=64)
-    config = RolloutConfig(
-        workers=1, engine=engine, repetition_stop=RepetitionStop(tokens=REPETITION_TOKENS)
-    )
-    with Fleet(checkpoint, config) as fleet:
-        yield fleet
-    assert not list(SHARED_MEMORY.glob(f"{FILE_PREFIX}{os.getpid()}-*"))
+    return shared_engine.serve(checkpoint, engine)
 
 
 @pytest.fixture(scope="module")
@@ -231,11 +224,11 @@ def test_a_long_run_of_certain_tokens_ends_its_own_response_only(
     fleet: Fleet, model: KimiVLForConditionalGeneration, processor: KimiVLProcessor
 ) -> None:
     """At the token that makes the run long enough, also in a response that comes in pieces."""
-    whole = SamplingSettings(4, COLD, max_response_tokens=64, seed=5)
+    whole = SamplingSettings(4, COLD, max_response_tokens=128, seed=5)
     rollouts, failures = fleet.generate(PROBLEMS, whole)
-    pieces = replace(whole, max_response_tokens=10, max_total_tokens=64)
+    pieces = replace(whole, max_response_tokens=20, max_total_tokens=128)
     grown, _ = fleet.generate(PROBLEMS, pieces)
-    while cut := [r for r in grown if r.stop_reason is StopReason.LENGTH and len(r.logprobs) < 64]:
+    while cut := [r for r in grown if r.stop_reason is StopReason.LENGTH and len(r.logprobs) < 128]:
         by_id = {p.id: p for p in PROBLEMS}
         longer, _ = fleet.generate([], pieces, [(by_id[r.problem_id], (r,)) for r in cut])
         grown = [r for r in grown if r not in cut] + longer
@@ -244,8 +237,8 @@ def test_a_long_run_of_certain_tokens_ends_its_own_response_only(
         assert {r.stop_reason for r in some} == {StopReason.REPETITION, StopReason.LENGTH}
         for r in some:
             certain = np.array(r.logprobs) > np.log(0.99)
-            runs = np.convolve(certain, np.ones(REPETITION_TOKENS), "valid")
-            ends = np.flatnonzero(runs == REPETITION_TOKENS) + REPETITION_TOKENS
+            runs = np.convolve(certain, np.ones(REPETITION_STOP.tokens), "valid")
+            ends = np.flatnonzero(runs == REPETITION_STOP.tokens) + REPETITION_STOP.tokens
             assert ends.tolist() == (
                 [len(r.logprobs)] if r.stop_reason is StopReason.REPETITION else []
             )
@@ -346,20 +339,3 @@ def test_running_requests_go_on_under_new_weights(
         assert r.segments[0].start == 0
         assert r.segments[-1].stop == len(r.response_token_ids)
         assert all(a.stop == b.start for a, b in zip(r.segments, r.segments[1:], strict=False))
-
-
-def test_a_dead_worker_is_one_clear_error_and_leaves_no_process(fleet: Fleet) -> None:
-    place: dict[str, Any] = ray.get(fleet.workers[0].place.remote())  # pyright: ignore
-    engine = [
-        child.pid
-        for child in psutil.Process(place["pid"]).children(recursive=True)
-        if "EngineCore" in " ".join(child.cmdline())
-    ]
-    assert len(engine) == 1
-    os.kill(place["pid"], signal.SIGKILL)
-    with pytest.raises(WorkerError, match=rf"rollout worker 0 \(pid {place['pid']} on .*resume"):
-        fleet.generate(PROBLEMS, SamplingSettings(1, max_response_tokens=400))
-    deadline = time.monotonic() + 10
-    while psutil.pid_exists(engine[0]) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not psutil.pid_exists(engine[0])

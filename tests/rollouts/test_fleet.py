@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -76,14 +75,8 @@ def problem(name: str) -> Problem:
     return Problem(name, "How many?", (), "1", AnswerType.NUMBER)
 
 
-@pytest.fixture(scope="module")
-def connection() -> Iterator[None]:
-    with fleet_module.connect():
-        yield
-
-
 @pytest.fixture
-def fakes(connection: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def fakes(cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fleet_module, "RolloutWorker", FakeWorker)
 
 

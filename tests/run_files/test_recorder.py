@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 from pathlib import Path
 
 import pytest
-from kvl.configs.errors import KVLError
-from kvl.problems.types import AnswerType, ImageSource, Problem
-from kvl.rewards.types import Outcome, Verdict
-from kvl.rl.types import Group
-from kvl.rollouts.types import Rollout, Segment, StopReason
 from kvl.run_files.recorder import Recorder, read_records, transcript_files
-from PIL import Image
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -22,27 +15,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 @pytest.fixture
 def screen() -> Console:
     return Console(file=io.StringIO(), width=160)
-
-
-def png_bytes() -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (4, 4), "red").save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
-def group(name: str, *images: ImageSource) -> Group:
-    marks = "".join(f"<image{number}>" for number in range(1, len(images) + 1))
-    rollouts = tuple(
-        Rollout(name, j, (1, 2), (3, 4), (-0.1, -0.2), (Segment(0, 2, 0),), StopReason.STOP, text)
-        for j, text in enumerate(("right \u2028 text", "wrong"))
-    )
-    return Group(
-        problem=Problem(name, f"What? {marks}", images, "7", AnswerType.NUMBER, family="sums"),
-        rollouts=rollouts,
-        verdicts=(Verdict(Outcome.CORRECT, "7"), Verdict(Outcome.NO_ANSWER, reason="nothing")),
-        rewards=(1.0, 0.0),
-        advantages=(0.5, -0.5),
-    )
 
 
 def test_metrics_round_trip_with_stage_seconds(tmp_path: Path, screen: Console) -> None:
@@ -92,7 +64,8 @@ def test_rewind_after_a_kill(tmp_path: Path, screen: Console) -> None:
         recorder.failure(-1, "broken", "corrupt image")
         for iteration in range(5):
             recorder.failure(iteration, f"p{iteration}", "too long")
-            recorder.transcripts(iteration, [group("p")], 1)
+            (tmp_path / "transcripts").mkdir(exist_ok=True)
+            (tmp_path / f"transcripts/iteration_{iteration:06d}.jsonl").write_text("{}\n")
             recorder.log(iteration, {"accuracy": iteration / 10})
     path = tmp_path / "metrics.jsonl"
     path.write_text(path.read_text() + '{"iteration": 5, "accur')
@@ -116,64 +89,6 @@ def test_rewind_of_an_empty_folder(tmp_path: Path, screen: Console) -> None:
     with Recorder(tmp_path / "new", (), 1, screen) as recorder:
         recorder.rewind(0)
     assert not (tmp_path / "new" / "metrics.jsonl").exists()
-
-
-def test_transcripts(tmp_path: Path, screen: Console) -> None:
-    on_disk = tmp_path / "figure.png"
-    on_disk.write_bytes(png_bytes())
-    from_bytes = ImageSource(data=png_bytes())
-    groups = [
-        group("a", from_bytes, ImageSource(path=on_disk)),
-        group("b", from_bytes),
-        group("c"),
-    ]
-    with Recorder(tmp_path / "run", (), 1, screen) as recorder:
-        recorder.transcripts(12, groups, limit=2)
-        recorder.transcripts(13, groups, limit=0)
-    folder = tmp_path / "run" / "transcripts"
-    assert [path.name for path in folder.glob("*.jsonl")] == ["iteration_000012.jsonl"]
-    first, second = map(json.loads, (folder / "iteration_000012.jsonl").read_text().split("\n")[:2])
-    written, kept = first["images"]
-    assert (folder / written).read_bytes() == png_bytes()
-    assert written.endswith(".png")
-    assert kept == str(on_disk)
-    assert second["images"] == [written]
-    assert len(list((folder / "images").iterdir())) == 1
-    assert first["samples"] == [
-        {
-            "sample": 0,
-            "text": "right \u2028 text",
-            "extracted": "7",
-            "outcome": "correct",
-            "reason": "",
-            "reward": 1.0,
-            "parts": {},
-            "advantage": 0.5,
-            "stop_reason": "stop",
-            "tokens": 2,
-        },
-        {
-            "sample": 1,
-            "text": "wrong",
-            "extracted": None,
-            "outcome": "no_answer",
-            "reason": "nothing",
-            "reward": 0.0,
-            "parts": {},
-            "advantage": -0.5,
-            "stop_reason": "stop",
-            "tokens": 2,
-        },
-    ]
-
-
-@pytest.mark.parametrize("name", ["trackio", "wandb"])
-def test_a_missing_tracker_is_one_clear_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(KVLError, match=r"pip install kimi-vl-thinking\[trackers\]"):
-        Recorder(tmp_path, (name,), 1)
 
 
 def test_a_terminal_gets_a_live_table(tmp_path: Path) -> None:

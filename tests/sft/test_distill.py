@@ -12,7 +12,7 @@ import torch
 from datasets import Dataset, Image, List, load_dataset
 from kvl.configs.common import ProblemSource
 from kvl.configs.errors import ConfigError, KVLError
-from kvl.configs.rl import RewardConfig
+from kvl.configs.rl import GraderConfig
 from kvl.configs.rollout import EngineConfig, RolloutConfig
 from kvl.kimi_vl_model.checkpoint import load_model
 from kvl.kimi_vl_model.logprobs import token_logprobs
@@ -122,7 +122,7 @@ def run(checkpoint: Path, problems_file: Path) -> Callable[..., list[dict[str, A
         # Two problems a chunk.
         rollout = RolloutConfig(engine=EngineConfig(max_num_seqs=4))
         source = ProblemSource(path=path)
-        distill(checkpoint, source, out, settings, choice, rollout, RewardConfig())
+        distill(checkpoint, source, out, settings, choice, rollout, GraderConfig())
         return [json.loads(line) for line in out.read_text().splitlines()]
 
     return start
@@ -343,7 +343,7 @@ def test_dpo_trainer_takes_steps_on_the_pairs(
     chosen, rejected = trainer.compute_ref_log_probs(trainer.ref_model, batch)
     with torch.no_grad():
         inputs = {k: v for k, v in batch.items() if k not in ("attention_mask", "completion_mask")}
-        hidden = policy.hidden_states(**inputs)
+        hidden = policy.hidden_states(**inputs)  # pyright: ignore[reportArgumentType]
     mask = batch["completion_mask"][:, 1:].bool()
     for index, total in enumerate([*chosen, *rejected]):
         own, _ = token_logprobs(

@@ -96,7 +96,9 @@ def test_a_folder_without_config_is_an_error(tmp_path: Path) -> None:
         ("preprocessor_config.json", "[1]", "not a JSON object"),
         ("tiktoken.model", "zz\n", "damaged"),
         ("generation_config.json", "{", "not valid JSON"),
-        ("generation_config.json", '{"eos_token_id": [300, "x"]}', "is no id below vocab_size"),
+        ("generation_config.json", '{"eos_token_id": [300, 99999]}', "is no id below vocab_size"),
+        ("generation_config.json", '{"eos_token_id": [300, "x"]}', "eos_token_id.1 should be"),
+        ("tokenizer_config.json", '{"tokenizer_class":', "not valid JSON"),
     ],
 )
 def test_a_damaged_small_file_is_a_problem(

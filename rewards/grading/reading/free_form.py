@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 
 from .commitments import Commitment, boxes, holds_box, phrases, tags
+from .denials import is_taken_back
 from .extraction import CLOSING, OPENING, NoAnswer
 
 # Only the beginning and the end of a response this long can hold its answer.
@@ -37,6 +38,13 @@ _CONCLUDES = re.compile(
     re.IGNORECASE,
 )
 _FINISHED = re.compile(r"[.!?。！？)\]}$*%°\"'`|>】]\s*$")
+_ONLY_DENIES = re.compile(r"[*_\s]*(?:definitely |certainly |clearly )?not\b(?!.*\bbut\b)", re.I)
+_LIST_ITEM = re.compile(r"\s*(?:[-*•]\s+|\d{1,2}[.)]\s+|\([a-z\d]\)\s*)(?P<said>\S.*)")
+_SAYS_SOMETHING = re.compile(
+    r"[=:≈]|\*\*|\b(?:is|are|was|were|has|have|gives?|gets?|equals?|makes?)\b|[是为有得]",
+    re.IGNORECASE,
+)
+MAX_ITEM_WORDS = 4
 _DISPLAY = re.compile(r"\\\[.*?\\\]|\$\$.*?\$\$", re.DOTALL)
 _CODE_BLOCK = re.compile(r"```(?!output)\w*\n.*?(?:```|\Z)", re.DOTALL)
 
@@ -86,7 +94,7 @@ def final_commitment(text: str, several: bool = False) -> Commitment | None:
     With `several` (the gold answer has several values), the boxes of one closing sentence are one
     answer: "\boxed{1} and \boxed{2}" is "1, 2". Raises `NoAnswer` if it is too long to be one.
     """
-    found = commitments(text)
+    found = [one for one in commitments(text) if not _takes_back(text, one)]
     if not found:
         return None
     last = found[-1]
@@ -95,6 +103,13 @@ def final_commitment(text: str, several: bool = False) -> Commitment | None:
     if last.kind == "box" and several:
         return _joined_boxes(text, [one for one in found if one.kind == "box"])
     return last
+
+
+def _takes_back(text: str, commitment: Commitment) -> bool:
+    """Whether a commitment only says what the answer is not: "The answer is not 7. It is 8."."""
+    if commitment.kind != "phrase":
+        return is_taken_back(text, commitment.start, commitment.end)
+    return _ONLY_DENIES.match(commitment.text) is not None
 
 
 def _joined_boxes(text: str, found: list[Commitment]) -> Commitment:
@@ -145,9 +160,42 @@ def concluding_sentences(text: str) -> list[tuple[int, str]]:
     A sentence with "therefore" near the end, the last sentence, then the first one: models either
     reason and conclude, or answer and explain.
     """
-    found = sentences(text)
+    found = sentences(_without_enumeration(text))
     if not found:
         return []
     ordered = [item for item in reversed(found[-3:]) if _CONCLUDES.search(item[1])]
     ordered += [found[-1], found[0]] if len(found) > 3 else [found[0], found[-1]]
     return list(dict.fromkeys(ordered))
+
+
+def _without_enumeration(text: str) -> str:
+    """Without the list of bare items that ends a text: its last one is no conclusion.
+
+    Bare lines count where the text has no others. Blanked, so that offsets stay.
+    """
+    lines = text.splitlines(keepends=True)
+    while lines and not lines[-1].strip():
+        lines.pop()
+    kept = len(lines)
+    while kept and _is_item(lines[kept - 1]):
+        kept -= 1
+    alone = [line for line in lines if line.strip()]
+    if len(lines) - kept < 2 and (len(alone) < 2 or not all(map(_is_bare, alone))):
+        return text
+    start = 0 if len(lines) - kept < 2 else sum(map(len, lines[:kept]))
+    return text[:start] + re.sub(r"[^\n]", " ", text[start:])
+
+
+def _is_item(line: str) -> bool:
+    match = _LIST_ITEM.fullmatch(line.rstrip())
+    return match is not None and _is_bare(match["said"])
+
+
+def _is_bare(line: str) -> bool:
+    said = line.strip()
+    return (
+        len(said.split()) <= MAX_ITEM_WORDS
+        and not _SAYS_SOMETHING.search(said)
+        and not _CONCLUDES.search(said)
+        and said[-1] not in ".!?。"
+    )

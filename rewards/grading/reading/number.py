@@ -9,29 +9,44 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
+from ..tolerance import decimal_accepts, decimal_tolerance, half_a_digit
 from .normalization import plain
-from .number_words import number_of_words
+from .number_words import value_of_words
 
 MAX_DIGITS = 60
 MAX_EXPONENT = 300
-# A gold such as 15.700000000000001 is a float that was printed, not fifteen meaningful digits.
-FLOAT_NOISE = Fraction(1, 10**9)
-# How far a decimal may be from a gold fraction: math-verify's own six decimals.
-DECIMAL_OF_FRACTION = Fraction(5, 10**7)
 
-_CURRENCY = re.compile(r"^(?:\\\$|[€£¥]|(?:US|Rs|HK)\\?\$?) ?(?=[-.\d])|(?<=\d) ?(?:\\\$|[€£¥])$")
-_INTEGER = r"\d{1,3}(?:,\d{3})+|\d{1,3}(?:\{,\}\d{3})+|\d{1,3}(?: \d{3})+|\d+"
+_CURRENCY = re.compile(
+    r"^(?:(?:US|HK|A|C)?\\\$|[€£¥₹]|Rs\.?|US) ?(?=[-.\d])|(?<=\d) ?(?:\\\$|[€£¥₹])$"
+)
+# Digits in groups: 1,234 and 1{,}234, 1 234, Swiss 1'234, Indian 12,34,567.
+_INTEGER = (
+    r"\d{1,3}(?:,\d{3})+|\d{1,3}(?:\{,\}\d{3})+|\d{1,3}(?: \d{3})+|\d{1,3}(?:'\d{3})+"
+    r"|\d{1,2}(?:,\d{2})+,\d{3}|\d+"
+)
 _DECIMAL = re.compile(rf"({_INTEGER})?(?:\.(\d*))?")
+# Where a comma or the dots cannot mean anything else: 1.234.567, 1.234,56 and 1 234,56.
+_CONTINENTAL = re.compile(
+    r"([1-9]\d{0,2}(?:\.\d{3}){2,})(?:,(\d+))?|([1-9]\d{0,2}(?:[. ]\d{3})+),(\d{1,2})"
+)
 # A comma that cannot separate thousands: "1000,99", "0,111", "1,22".
 _DECIMAL_COMMA = re.compile(r"(-?)(\d+),(\d{1,2}|\d{4,})|(-?)(\d{4,}|0),(\d+)")
 _SCIENTIFIC = re.compile(
-    r"(.+?)(?:(?:\\times|\\cdot|\*|x)10\^(?:\{(-?\d+)\}|(-?\d+))|[eE]([+-]?\d+))"
+    r"(?:(.+?) ?(?:\\times|\\cdot|\*|[xX]|times)) ?10\^(?:\{([-+]?\d+)\}|(\d+))"
+    r"|(.*\d\.?)[eE]([-+]?\d+)"
 )
+_POWER_OF_TEN = re.compile(r"10\^(?:\{(-?\d+)\}|(\d+))")
 _FRACTION = re.compile(r"(-?\d+)/(-?\d+)|\\frac\{(-?\d+)\}\{(-?\d+)\}")
 _MAGNITUDE = re.compile(r"(.*\d) (thousand|million|billion|trillion)|(.*\d) ?([万亿])")
 _ZEROS = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12, "万": 4, "亿": 8}
-_MINUS = re.compile(r"^(?:negative|minus) (?=\w)", re.IGNORECASE)
-_MIXED = re.compile(r"(\d+)(?:\\frac\{(\d+)\}\{(\d+)\}| (\d+)/(\d+))")
+_MINUS = re.compile(r"^(?:negative|minus) (?=\w)|^负(?=\w)", re.IGNORECASE)
+_MIXED = re.compile(r"(\d+)(?: ?and)? ?(?:\\frac\{(\d+)\}\{(\d+)\}|(?<=[ d])(\d+)/(\d+))")
+# 0.\overline{3}, 0.1\dot{6}, 0.\dot{1}4\dot{2}, 0.(3); and 0.333..., which shows its period thrice.
+_REPEATING = re.compile(
+    r"(\d*)\.(\d*)(?:\\(?:overline|bar)(?:\{(\d+)\}|(\d))|\((\d+)\)"
+    r"|\\dot(?:\{(\d)\}|(\d))(?:(\d*)\\dot(?:\{(\d)\}|(\d)))?)"
+)
+_ELLIPSIS = re.compile(r"(\d*)\.(\d*?)(\d{1,6}?)\3\3+(?:\.\.\.?|\\(?:ldots|dots|cdots))")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,31 +68,39 @@ class PlainNumber:
 
     @property
     def tolerance(self) -> Fraction:
-        """How far from this gold value a prediction may be: half a unit of its last decimal.
-
-        Whole numbers are exact, also when written 9.0 (data sets print floats that way).
-        """
-        if self.value.denominator == 1:
+        """How far from this gold value an irrational answer may be, 0 where it is exact."""
+        if not self.decimals or self.value.denominator == 1:
             return Fraction(0)
-        if self.decimals is None:
-            return DECIMAL_OF_FRACTION
-        return max(Fraction(1, 2 * 10**self.decimals), abs(self.value) * FLOAT_NOISE)
+        return decimal_tolerance(self.value, self.decimals)
+
+    @property
+    def tolerance_of_exact(self) -> Fraction:
+        """How far from an exact gold value this decimal, an answer, may be: half its last digit."""
+        return half_a_digit(self.value, self.decimals) if self.decimals else Fraction(0)
 
     def accepts(
         self, prediction: PlainNumber, precision: int | None = None, lenient: bool = False
     ) -> bool:
-        """Whether `prediction` is this gold number.
+        """Whether `prediction` is this gold number; see `kvl.rewards.tolerance`.
 
-        A percentage only equals a percentage, unless `lenient`: then the sign, like a unit, may
+        Whole numbers are exact, also when written 9.0 (data sets print floats that way). A
+        percentage only equals a percentage, unless `lenient`: then the sign, like a unit, may
         be left out or added, but 12 never equals 1200 %. `precision` is the number of decimals a
         benchmark compares, where it says so.
         """
         if self.percent != prediction.percent and not lenient:
             return False
-        tolerance = self.tolerance
-        if precision is not None:
-            tolerance = max(tolerance, Fraction(1, 2 * 10**precision))
-        return self.value == prediction.value or abs(self.value - prediction.value) < tolerance
+        if self.value == prediction.value:
+            return True
+        if precision is not None and (
+            abs(self.value - prediction.value) < Fraction(1, 2 * 10**precision)
+        ):
+            return True
+        if self.value.denominator == 1:
+            return False
+        if self.decimals is None:
+            return abs(self.value - prediction.value) < prediction.tolerance_of_exact
+        return decimal_accepts(self.value, self.decimals, prediction.value, prediction.decimals)
 
 
 def parse_number(text: str, decimal_comma: bool = False) -> PlainNumber | None:
@@ -91,7 +114,7 @@ def parse_number(text: str, decimal_comma: bool = False) -> PlainNumber | None:
         text = "".join(
             (match[1] or match[4] or "", match[2] or match[5], ".", match[3] or match[6])
         )
-    percent = re.search(r"(?:\\?%|percent|pct)$", text)
+    percent = re.search(r"(?:\\?%|percent|per cent|pct)$", text)
     if percent:
         text = text[: percent.start()].rstrip()
     if sum(map(str.isdigit, text)) > MAX_DIGITS:
@@ -101,8 +124,8 @@ def parse_number(text: str, decimal_comma: bool = False) -> PlainNumber | None:
         sign = -1 if text[0] == "-" else 1
         text = _CURRENCY.sub("", text[1:].lstrip())
     number = _unsigned(text)
-    if number is None and (spelled := number_of_words(text)) is not None:
-        number = PlainNumber(Fraction(spelled))
+    if number is None and (spelled := value_of_words(text)) is not None:
+        number = PlainNumber(spelled, 0 if spelled.denominator == 1 else None)
     if number is None:
         return None
     return PlainNumber(sign * number.value, number.decimals, percent is not None)
@@ -111,9 +134,9 @@ def parse_number(text: str, decimal_comma: bool = False) -> PlainNumber | None:
 def _unsigned(text: str) -> PlainNumber | None:
     match = _DECIMAL.fullmatch(text)
     if match and (match[1] or match[2]):
-        decimals = match[2] or ""
-        digits = re.sub(r"\D", "", match[1] or "") + decimals
-        return PlainNumber(Fraction(int(digits), 10 ** len(decimals)), len(decimals))
+        return _decimal(match[1] or "", match[2] or "")
+    if match := _CONTINENTAL.fullmatch(text):
+        return _decimal(match[1] or match[3], match[2] or match[4] or "")
     if match := _MIXED.fullmatch(text):
         whole, top, bottom = (int(group) for group in match.groups() if group)
         return PlainNumber(whole + Fraction(top, bottom), None) if bottom else None
@@ -121,10 +144,32 @@ def _unsigned(text: str) -> PlainNumber | None:
         top, bottom = (int(group) for group in match.groups() if group)
         return PlainNumber(Fraction(top, bottom), None) if bottom else None
     if match := _SCIENTIFIC.fullmatch(text):
-        return _scientific(match[1], int(match[2] or match[3] or match[4]))
+        return _scientific(match[1] or match[4], int(match[2] or match[3] or match[5]))
+    if match := _POWER_OF_TEN.fullmatch(text):
+        return _scientific("1", int(match[1] or match[2]))
     if match := _MAGNITUDE.fullmatch(text):
         return _scientific(match[1] or match[3], _ZEROS[match[2] or match[4]])
+    if match := _ELLIPSIS.fullmatch(text):
+        return _repeating(match[1], match[2], match[3]) if _shows_period(match) else None
+    if match := _REPEATING.fullmatch(text):
+        whole, before, *period = match.groups()
+        return _repeating(whole, before, "".join(part for part in period if part))
     return None
+
+
+def _decimal(whole: str, fraction: str) -> PlainNumber:
+    digits = re.sub(r"\D", "", whole) + fraction
+    return PlainNumber(Fraction(int(digits), 10 ** len(fraction)), len(fraction))
+
+
+def _shows_period(match: re.Match[str]) -> bool:
+    return len(match[3]) == 1 or match[0].count(match[3]) >= 3
+
+
+def _repeating(whole: str, before: str, period: str) -> PlainNumber:
+    scale = 10 ** len(before)
+    tail = Fraction(int(period), (10 ** len(period) - 1) * scale)
+    return PlainNumber(Fraction(int((whole or "0") + before), scale) + tail, None)
 
 
 def _scientific(mantissa_text: str, exponent: int) -> PlainNumber | None:

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kvl.configs.errors import ConfigError
-from kvl.configs.rl import SamplingConfig
+from kvl.configs.rl import ChoosingConfig
 from kvl.problems.types import AnswerType, Problem
-from kvl.rl.choosing.chooser import ProblemSampler, source_turns
+from kvl.rl.choosing.chooser import ProblemChooser, source_turns
 from kvl.rl.choosing.difficulty import SuccessRates, difficulties, priorities
 
 
@@ -27,8 +27,8 @@ def leveled(count: int, levels: int = 4, prefix: str = "p") -> list[Problem]:
     return [problem(f"{prefix}{i}", level=1 + i * levels // count) for i in range(count)]
 
 
-def sampler(problems: Sequence[Problem], seed: int = 0, **settings: Any) -> ProblemSampler:
-    return ProblemSampler([problems], seed, SamplingConfig(**settings))
+def sampler(problems: Sequence[Problem], seed: int = 0, **settings: Any) -> ProblemChooser:
+    return ProblemChooser([problems], seed, ChoosingConfig(**settings))
 
 
 def ids(problems: Sequence[Problem]) -> list[str]:
@@ -180,9 +180,9 @@ def test_success_is_a_moving_average_from_its_prior() -> None:
     rates.update({"a": 0.75, "elsewhere": 1.0})
     assert (rates.success("a"), rates.success("b")) == (0.625, 0.25)
     assert rates.metrics() == {
-        "sampling/success_mean": 0.4375,
-        "sampling/seen_share": 0.5,
-        "sampling/capped_share": 0.0,
+        "choosing/success_mean": 0.4375,
+        "choosing/seen_share": 0.5,
+        "choosing/capped_share": 0.0,
     }
 
 
@@ -221,7 +221,7 @@ def test_turns_follow_the_weights() -> None:
 
 def test_sources_are_mixed_by_weight_and_each_has_its_own_epochs() -> None:
     small, large = leveled(10, prefix="s"), leveled(90, prefix="l")
-    drawn = ProblemSampler([small, large], 0, weights=[1, 3])
+    drawn = ProblemChooser([small, large], 0, weights=[1, 3])
     batches = [ids(drawn.next(20, iteration)) for iteration in range(6)]
     assert [sum(name[0] == "s" for name in batch) for batch in batches] == [5] * 6
     assert len({name for batch in batches for name in batch if name[0] == "l"}) == 90
@@ -242,11 +242,11 @@ def test_sources_are_mixed_by_weight_and_each_has_its_own_epochs() -> None:
 def test_a_resumed_sampler_goes_on_as_if_it_had_never_stopped(
     settings: dict[str, Any], stop: int
 ) -> None:
-    def fresh() -> ProblemSampler:
+    def fresh() -> ProblemChooser:
         sources = [leveled(15, prefix="a"), leveled(40, prefix="b")]
-        return ProblemSampler(sources, 7, SamplingConfig(**settings), [2, 1])
+        return ProblemChooser(sources, 7, ChoosingConfig(**settings), [2, 1])
 
-    def step(drawn: ProblemSampler, iteration: int) -> list[str]:
+    def step(drawn: ProblemChooser, iteration: int) -> list[str]:
         batch = ids(drawn.next(9, iteration))
         drawn.update({one: (ord(one[0]) + int(one[1:])) % 3 / 2 for one in batch})
         if iteration == 2:
@@ -266,6 +266,6 @@ def test_a_resumed_sampler_goes_on_as_if_it_had_never_stopped(
 
 def test_a_state_of_other_sources_is_refused() -> None:
     state = sampler(leveled(4)).state_dict()
-    other = ProblemSampler([leveled(4), leveled(4, prefix="q")], 0)
+    other = ProblemChooser([leveled(4), leveled(4, prefix="q")], 0)
     with pytest.raises(ConfigError, match=r"checkpoint has 1 source.*the config 2"):
         other.load_state_dict(state)

@@ -18,11 +18,19 @@ from kvl.kimi_vl_model.tiny import write_tiny_checkpoint
 from kvl.kimi_vl_model.tokenization import banned_ids
 from kvl.problems.prompt import prompt_parts
 from kvl.problems.types import AnswerType, ImageSource, Problem
-from kvl.rewards.types import Outcome, Verdict
-from kvl.rl.learner.batch import Patches, pack, sequence_length, split_minibatches, split_packs
-from kvl.rl.types import Batch, Group
+from kvl.rl.learner.batch import (
+    Batch,
+    Patches,
+    TokenSequence,
+    pack,
+    rollout_sequence,
+    split_minibatches,
+    split_packs,
+)
 from kvl.rollouts.types import Rollout, Segment, StopReason
 from PIL import Image
+
+Groups = list[list[TokenSequence]]
 
 
 @pytest.fixture(scope="module")
@@ -80,9 +88,9 @@ def prompt_ids(problem: Problem, processor: KimiVLProcessor) -> tuple[int, ...]:
 
 def make_group(
     problem: Problem, prompt: Sequence[int], lengths: Sequence[int], seed: int = 0
-) -> Group:
+) -> list[TokenSequence]:
     rng = random.Random(seed)
-    rollouts = tuple(
+    rollouts = [
         Rollout(
             problem_id=problem.id,
             sample=sample,
@@ -94,19 +102,12 @@ def make_group(
             text="",
         )
         for sample, length in enumerate(lengths)
-    )
-    count = len(lengths)
-    return Group(
-        problem,
-        rollouts,
-        (Verdict(Outcome.CORRECT),) * count,
-        (1.0,) * count,
-        tuple(rng.random() for _ in range(count)),
-    )
+    ]
+    return [rollout_sequence(problem, rollout, rng.random()) for rollout in rollouts]
 
 
 @pytest.fixture(scope="module")
-def groups(processor: KimiVLProcessor) -> list[Group]:
+def groups(processor: KimiVLProcessor) -> Groups:
     lengths = [(5, 1, 12), (3, 30), (7, 2, 2)]
     return [
         make_group(problem, prompt_ids(problem, processor), own, seed)
@@ -126,8 +127,8 @@ class Patchifier:
         return self.processor.image_processor.patchify(source.open())
 
 
-def every_member(groups: Sequence[Group]) -> list[tuple[Group, int]]:
-    return [(group, sample) for group in groups for sample in range(len(group.rollouts))]
+def every_member(groups: Sequence[list[TokenSequence]]) -> list[TokenSequence]:
+    return [sequence for group in groups for sequence in group]
 
 
 def batch_logprobs(
@@ -151,18 +152,16 @@ def batch_logprobs(
 def separate_logprobs(
     model: KimiVLForConditionalGeneration,
     processor: KimiVLProcessor,
-    group: Group,
-    sample: int,
+    sequence: TokenSequence,
     banned: torch.Tensor,
 ) -> torch.Tensor:
     """Of one rollout alone: its own images, whole logits, a plain log-softmax."""
-    rollout = group.rollouts[sample]
-    shown = [p.open() for p in prompt_parts(group.problem) if isinstance(p, ImageSource)]
+    shown = [image.open() for image in sequence.images]
     features = processor.image_processor.preprocess(shown) if shown else {}
-    ids = torch.tensor([[*rollout.prompt_token_ids, *rollout.response_token_ids]])
+    ids = torch.tensor([[*sequence.prompt_token_ids, *sequence.response_token_ids]])
     logits = model(ids, **features).logits[0]
     logprobs = logits.index_fill(1, banned, float("-inf")).log_softmax(-1)
-    first = len(rollout.prompt_token_ids)
+    first = len(sequence.prompt_token_ids)
     return torch.stack([logprobs[t - 1, ids[0, t]] for t in range(first, ids.shape[1])])
 
 
@@ -171,7 +170,7 @@ def separate_logprobs(
 def test_packed_logprobs_equal_those_of_each_rollout_alone(
     model: KimiVLForConditionalGeneration,
     processor: KimiVLProcessor,
-    groups: list[Group],
+    groups: Groups,
     order: str,
 ) -> None:
     members = every_member(groups)
@@ -181,20 +180,21 @@ def test_packed_logprobs_equal_those_of_each_rollout_alone(
     batch = pack(members, Patchifier(processor))
     together = batch_logprobs(model, batch, banned)
     assert batch.sequences == len(members)
-    for number, (group, sample) in enumerate(members):
+    for number, sequence in enumerate(members):
         own = batch.sequence_R == number
-        expected = separate_logprobs(model, processor, group, sample, banned)
+        expected = separate_logprobs(model, processor, sequence, banned)
         torch.testing.assert_close(together[own], expected, atol=1e-5, rtol=0)
-        rollout = group.rollouts[sample]
-        assert tuple(batch.target_id_R[own].tolist()) == rollout.response_token_ids
-        assert batch.engine_logprob_R[own].tolist() == pytest.approx(rollout.logprobs)
-        assert batch.advantage_S[number].item() == pytest.approx(group.advantages[sample])
+        assert tuple(batch.target_id_R[own].tolist()) == sequence.response_token_ids
+        assert batch.engine_logprob_R[own].tolist() == pytest.approx(sequence.engine_logprobs)
+        assert batch.advantage_S[number].item() == pytest.approx(sequence.advantage)
     assert batch.input_ids_T[batch.target_index_R + 1].equal(batch.target_id_R)
 
 
 @torch.no_grad()
 def test_each_prompt_sees_its_own_images(
-    model: KimiVLForConditionalGeneration, processor: KimiVLProcessor, groups: list[Group]
+    model: KimiVLForConditionalGeneration,
+    processor: KimiVLProcessor,
+    groups: Groups,
 ) -> None:
     members = every_member(groups)
     batch = pack(members, Patchifier(processor))
@@ -204,14 +204,12 @@ def test_each_prompt_sees_its_own_images(
     changed = batch.pixel_values.clone()
     changed[:4] += 1.0  # in the picture of the first problem
     moved = (batch_logprobs(model, replace(batch, pixel_values=changed), banned) - before).abs()
-    with_it = torch.tensor([group.problem.id == "one" for group, _ in members])[batch.sequence_R]
+    with_it = torch.tensor([one.images == PROBLEMS[0].images for one in members])[batch.sequence_R]
     assert moved[with_it].max() > 1e-3
     assert moved[~with_it].max() < 1e-5
 
 
-def test_samples_of_a_group_share_one_image(
-    processor: KimiVLProcessor, groups: list[Group]
-) -> None:
+def test_samples_of_a_group_share_one_image(processor: KimiVLProcessor, groups: Groups) -> None:
     patchify = Patchifier(processor)
     members = every_member(groups)
     random.Random(1).shuffle(members)
@@ -227,31 +225,27 @@ def test_samples_of_a_group_share_one_image(
     assert len(batch.image_index) == 3 * 1 + 3 * 2
 
 
-def test_images_follow_the_order_of_the_prompt(
-    processor: KimiVLProcessor, groups: list[Group]
-) -> None:
+def test_images_follow_the_order_of_the_prompt(processor: KimiVLProcessor, groups: Groups) -> None:
     patchify = Patchifier(processor)
-    batch = pack([(groups[2], 0)], patchify)
+    batch = pack(groups[2][:1], patchify)
     assert patchify.calls == [PROBLEMS[2].images[1], PROBLEMS[2].images[0]]
     assert batch.image_grid_hws is not None
     assert batch.image_grid_hws.tolist() == [[8, 2], [2, 2]]
 
 
-def test_a_pack_without_images_has_no_pixels(
-    processor: KimiVLProcessor, groups: list[Group]
-) -> None:
+def test_a_pack_without_images_has_no_pixels(processor: KimiVLProcessor, groups: Groups) -> None:
     patchify = Patchifier(processor)
-    batch = pack([(groups[1], 1), (groups[1], 0)], patchify)
+    batch = pack(groups[1][::-1], patchify)
     assert patchify.calls == []
     assert batch.pixel_values is batch.image_grid_hws is batch.image_index is None
 
 
 def test_a_pack_has_its_documented_types_and_restarting_positions(
-    processor: KimiVLProcessor, groups: list[Group]
+    processor: KimiVLProcessor, groups: Groups
 ) -> None:
     members = every_member(groups)
     batch = pack(members, Patchifier(processor))
-    lengths = [sequence_length(group.rollouts[sample]) for group, sample in members]
+    lengths = list(map(len, members))
     expected = [position for length in lengths for position in range(length)]
     assert batch.position_ids_T.tolist() == expected
     for integers in (batch.input_ids_T, batch.target_index_R, batch.target_id_R, batch.sequence_R):
@@ -268,18 +262,17 @@ def test_packs_keep_the_cap_and_lose_nothing(cap: int) -> None:
         make_group(PROBLEMS[1], [1] * rng.randint(1, 20), [rng.randint(1, 30) for _ in range(4)])
         for _ in range(12)
     ]
-    packs = split_packs(groups, cap)
+    packs = split_packs(every_member(groups), cap)
     flat = [member for one in packs for member in one]
-    assert [(id(g), s) for g, s in flat] == [(id(g), s) for g, s in every_member(groups)]
+    assert flat == every_member(groups)
     for one in packs:
-        total = sum(sequence_length(group.rollouts[sample]) for group, sample in one)
+        total = sum(map(len, one))
         assert one
         assert total <= cap or len(one) == 1
     # A pack is closed only because the next sequence does not fit.
     for one, following in pairwise(packs):
-        total = sum(sequence_length(group.rollouts[sample]) for group, sample in one)
-        group, sample = following[0]
-        assert total + sequence_length(group.rollouts[sample]) > cap
+        total = sum(map(len, one))
+        assert total + len(following[0]) > cap
 
 
 def test_minibatches_are_even_ordered_and_never_empty() -> None:
@@ -294,13 +287,8 @@ def test_minibatches_are_even_ordered_and_never_empty() -> None:
             assert max(sizes) - min(sizes) <= 1
 
 
-def test_tokens_of_older_weights_are_marked(
-    groups: list[Group], processor: KimiVLProcessor
-) -> None:
-    group = groups[0]
-    rollout = group.rollouts[0]
-    length = len(rollout.response_token_ids)
-    aged = replace(rollout, segments=(Segment(0, 1, 3), Segment(1, length, 4)))
-    members = [(replace(group, rollouts=(aged, *group.rollouts[1:])), 0)]
-    marked = pack(members, Patchifier(processor), 4).stale_R
+def test_tokens_of_older_weights_are_marked(groups: Groups, processor: KimiVLProcessor) -> None:
+    length = len(groups[0][0].response_token_ids)
+    aged = replace(groups[0][0], segments=(Segment(0, 1, 3), Segment(1, length, 4)))
+    marked = pack([aged], Patchifier(processor), 4).stale_R
     assert marked.tolist() == [True] + [False] * (length - 1)

@@ -18,7 +18,7 @@ from kvl.problems.loading import load_problems
 from kvl.problems.synthetic import generate
 from kvl.problems.types import ImageSource, ProblemError
 from kvl.rl.learner.batch import pack
-from kvl.rl.learner.demonstrations import Demonstrations, demonstration, token_count
+from kvl.rl.learner.demonstrations import Demonstrations, demonstration
 from kvl.rl.learner.policy import Policy
 from kvl.sft.collator import PackingCollator
 from kvl.sft.data import encode_document
@@ -40,9 +40,9 @@ def source(folder: Path) -> PTXConfig:
 def test_the_term_is_the_supervised_loss_of_the_same_documents(folder: Path) -> None:
     model = load_model(folder / "tiny")
     processor = KimiVLProcessor.from_pretrained(folder / "tiny")
-    groups = Demonstrations(source(folder), processor).at(0)
+    documents = Demonstrations(source(folder), processor).at(0)
     batch = pack(
-        [(group, 0) for group in groups],
+        documents,
         lambda image: processor.image_processor.patchify(image.open()),
     )
     problems, _ = load_problems(source(folder).problems)
@@ -50,7 +50,7 @@ def test_the_term_is_the_supervised_loss_of_the_same_documents(folder: Path) -> 
     with torch.no_grad():
         logprob_R, _entropy = Policy(model, (), temperature=1.0, chunk=64)(batch)
         supervised = model(**PackingCollator(processor.image_processor)(rows)).loss
-    assert token_count(groups) == logprob_R.numel() == sum(row["reply_tokens"] for row in rows)
+    assert logprob_R.numel() == sum(row["reply_tokens"] for row in rows)
     torch.testing.assert_close(-logprob_R.mean(), supervised)
 
 
@@ -59,17 +59,18 @@ def test_an_image_is_decoded_by_the_pack_and_not_before(folder: Path) -> None:
     (problem, *_), _skipped = load_problems(source(folder).problems)
     whole = demonstration(problem, processor)
     cut = [ImageSource(data=image.read()[:-60]) for image in problem.images]
-    group = demonstration(replace(problem, images=tuple(cut)), processor)
-    assert group.rollouts == whole.rollouts
+    sequence = demonstration(replace(problem, images=tuple(cut)), processor)
+    assert replace(sequence, images=whole.images) == whole
     with pytest.raises(ProblemError, match="cannot be decoded"):
-        pack([(group, 0)], lambda image: processor.image_processor.patchify(image.open()))
+        pack([sequence], lambda image: processor.image_processor.patchify(image.open()))
 
 
 def test_steps_take_the_documents_in_turn(folder: Path) -> None:
     processor = KimiVLProcessor.from_pretrained(folder / "tiny")
     demonstrations = Demonstrations(source(folder), processor)
-    ids = [[group.problem.id[-1] for group in demonstrations.at(step)] for step in range(3)]
-    assert ids == [["0", "1", "2"], ["3", "4", "0"], ["1", "2", "3"]]
+    documents = [demonstration(problem, processor) for problem in demonstrations.problems]
+    taken = [[documents.index(one) for one in demonstrations.at(step)] for step in range(3)]
+    assert taken == [[0, 1, 2], [3, 4, 0], [1, 2, 3]]
 
 
 def test_without_a_written_solution_there_is_one_error(folder: Path) -> None:

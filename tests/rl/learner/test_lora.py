@@ -14,11 +14,11 @@ from kvl.configs.rl import RLConfig
 from kvl.kimi_vl_model.adapters import plain_state
 from kvl.kimi_vl_model.checkpoint import iterate_tensors, load_model, persistent_state
 from kvl.kimi_vl_model.tiny import write_tiny_checkpoint
+from kvl.problems.synthetic.texts import written_texts
 from kvl.problems.types import AnswerType, Problem
-from kvl.rewards.types import Outcome, Verdict
+from kvl.rl.learner.batch import TokenSequence, rollout_sequence
 from kvl.rl.learner.learner import Learner
 from kvl.rl.learner.parallelism import RankAddress
-from kvl.rl.types import Group
 from kvl.rollouts.types import Rollout, Segment, StopReason
 from safetensors import safe_open
 
@@ -26,7 +26,7 @@ from safetensors import safe_open
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
-    return write_tiny_checkpoint(tmp_path_factory.mktemp("lora") / "tiny", seed=0)
+    return write_tiny_checkpoint(tmp_path_factory.mktemp("lora") / "tiny", written_texts())
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def make_learner(checkpoint: Path, tmp_path: Path) -> Iterator[Callable[..., Lea
     AcceleratorState._reset_state(True)
 
 
-def group(seed: int) -> Group:
+def group(seed: int) -> list[TokenSequence]:
     rng = random.Random(seed)
     rollouts = tuple(
         Rollout(
@@ -66,13 +66,15 @@ def group(seed: int) -> Group:
         for sample in range(2)
     )
     problem = Problem("one", "What is 3 + 4?", (), "7", AnswerType.NUMBER)
-    verdicts = (Verdict(Outcome.CORRECT), Verdict(Outcome.INCORRECT))
-    return Group(problem, rollouts, verdicts, (1.0, 0.0), (0.5, -0.5))
+    return [
+        rollout_sequence(problem, rollout, advantage)
+        for rollout, advantage in zip(rollouts, (0.5, -0.5), strict=True)
+    ]
 
 
 def train(learner: Learner, iteration: int) -> None:
-    learner.take_groups([group(iteration)], iteration)
-    assert learner.update().grad_norm > 0
+    learner.take([group(iteration)], iteration)
+    assert learner.update(iteration)["grad_norm"] > 0
 
 
 def trained(learner: Learner) -> dict[str, torch.Tensor]:

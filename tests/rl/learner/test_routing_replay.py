@@ -20,12 +20,11 @@ from kvl.kimi_vl_model.routing import NO_ROUTE, recorded_routes, routers
 from kvl.kimi_vl_model.tiny import write_tiny_checkpoint
 from kvl.kimi_vl_model.tokenization import banned_ids
 from kvl.problems.prompt import prompt_parts
+from kvl.problems.synthetic.texts import written_texts
 from kvl.problems.types import AnswerType, ImageSource, Problem
-from kvl.rewards.types import Outcome, Verdict
-from kvl.rl.learner.batch import pack
+from kvl.rl.learner.batch import TokenSequence, pack, rollout_sequence
 from kvl.rl.learner.learner import Learner
 from kvl.rl.learner.parallelism import RankAddress
-from kvl.rl.types import Group
 from kvl.rollouts.types import Rollout, Routes, Segment, StopReason
 from PIL import Image
 
@@ -48,11 +47,11 @@ PROBLEMS = [
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
-    return write_tiny_checkpoint(tmp_path_factory.mktemp("replay") / "tiny", seed=0)
+    return write_tiny_checkpoint(tmp_path_factory.mktemp("replay") / "tiny", written_texts())
 
 
 @torch.no_grad()
-def sampled_by(engine: KimiVLForConditionalGeneration, folder: Path) -> list[Group]:
+def sampled_by(engine: KimiVLForConditionalGeneration, folder: Path) -> list[list[TokenSequence]]:
     """Random responses with the engine's log-probs and routes, as rollouts hold them."""
     processor = KimiVLProcessor.from_pretrained(folder)
     rng = np.random.default_rng(1)
@@ -88,8 +87,12 @@ def sampled_by(engine: KimiVLForConditionalGeneration, folder: Path) -> list[Gro
                     routes=Routes(layers, experts, routes.numpy().tobytes()),
                 )
             )
-        verdicts = (Verdict(Outcome.CORRECT), Verdict(Outcome.INCORRECT))
-        groups.append(Group(problem, tuple(rollouts), verdicts, (1.0, 0.0), (0.5, -0.5)))
+        groups.append(
+            [
+                rollout_sequence(problem, rollout, advantage)
+                for rollout, advantage in zip(rollouts, (0.5, -0.5), strict=True)
+            ]
+        )
     return groups
 
 
@@ -124,22 +127,22 @@ def reference(one: Learner) -> torch.Tensor:
 def test_replaying_what_it_would_have_chosen_changes_nothing(folder: Path) -> None:
     groups = sampled_by(load_model(folder), folder)
     free, replaying = learner(folder, replay=False), learner(folder, replay=True)
-    pairs = LAYERS * sum(len(r.response_token_ids) for group in groups for r in group.rollouts)
+    pairs = LAYERS * sum(len(s.response_token_ids) for group in groups for s in group)
     for one in (free, replaying):
-        report = one.take_groups(groups, 0)
-        assert (report.rerouted, report.routed) == (0, pairs)
+        report = one.take(groups, 0)
+        assert (report["rerouted"], report["routed"]) == (0, pairs)
     assert reference(free).equal(reference(replaying))
 
 
 @pytest.mark.parametrize("settings", [{}, {"lora": {"rank": 2}}], ids=["whole", "adapters"])
 def test_replay_computes_what_the_engine_did(folder: Path, settings: dict[str, Any]) -> None:
     groups = sampled_by(with_other_choices(folder), folder)
-    free = learner(folder, replay=False, **settings).take_groups(groups, 0)
-    replaying = learner(folder, replay=True, **settings).take_groups(groups, 0)
-    assert free.rerouted == pytest.approx(replaying.rerouted, abs=free.routed // 10)
-    assert free.rerouted > free.routed / 10
-    assert free.difference_max > 1e-3
-    assert replaying.difference_max < 1e-5
+    free = learner(folder, replay=False, **settings).take(groups, 0)
+    replaying = learner(folder, replay=True, **settings).take(groups, 0)
+    assert free["rerouted"] == pytest.approx(replaying["rerouted"], abs=free["routed"] // 10)
+    assert free["rerouted"] > free["routed"] / 10
+    assert free["difference_max"] > 1e-3
+    assert replaying["difference_max"] < 1e-5
 
 
 def test_every_pass_of_an_iteration_replays_and_the_routers_learn(folder: Path) -> None:
@@ -148,8 +151,8 @@ def test_every_pass_of_an_iteration_replays_and_the_routers_learn(folder: Path) 
     trained = {}
     for recompute in (False, True):
         one = learner(folder, replay=True, activation_checkpointing=recompute)
-        one.take_groups(groups, 0)
-        assert one.update().ell_max == 0.0
+        one.take(groups, 0)
+        assert one.update(0)["ell_max"] == 0.0
         (packed,) = one.minibatches[0]
         assert packed.batch.routes_TLk is not None
         routed = packed.batch.routes_TLk != NO_ROUTE
@@ -167,15 +170,12 @@ def test_every_pass_of_an_iteration_replays_and_the_routers_learn(folder: Path) 
 
 def test_tokens_without_a_route_are_marked(folder: Path) -> None:
     (_shown, told) = sampled_by(load_model(folder), folder)
-    members = [(told, 0), (told, 1)]
-    bare = replace(told, rollouts=tuple(replace(r, routes=None) for r in told.rollouts))
-    mixed = pack([(bare, 0), (told, 1)], lambda _image: pytest.fail("no images")).routes_TLk
-    assert pack([(bare, 0)], lambda _image: pytest.fail("no images")).routes_TLk is None
+    bare = replace(told[0], routes=None)
+    mixed = pack([bare, told[1]], lambda _image: pytest.fail("no images")).routes_TLk
+    assert pack([bare], lambda _image: pytest.fail("no images")).routes_TLk is None
     assert mixed is not None
-    lengths = [
-        len(g.rollouts[n].prompt_token_ids + g.rollouts[n].response_token_ids) for g, n in members
-    ]
-    routes = told.rollouts[1].routes
+    lengths = list(map(len, told))
+    routes = told[1].routes
     assert routes is not None
     assert mixed.shape == (sum(lengths), routes.layers, routes.experts)
     assert (mixed[: lengths[0]] == NO_ROUTE).all()

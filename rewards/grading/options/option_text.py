@@ -6,16 +6,26 @@ import re
 from collections.abc import Callable, Sequence
 
 from ....problems.types import CHOICE_LETTERS
-from .normalization import narrow, plain
-from .number import parse_number
-from .units import split_unit, unit_after, units_agree
-from .values import main_clause, stated_number
+from ..reading.normalization import narrow, plain
+from ..reading.number import parse_number
+from ..reading.polarity import polar_letters, polarity
+from ..reading.units import split_unit, unit_after, units_agree
+from ..reading.values import main_clause, stated_number
 
-_WORDS = re.compile(r"[^\W_]+(?:['’][a-z]+)?|[^\w\s]")
-_POLAR = {"yes": "yes", "no": "no", "true": "true", "false": "false"}
-_POLAR_OPENING = re.compile(
-    r"^\W*(yes|no|true|false)\b(?!\s+(?:one|answer|information|option))", re.IGNORECASE
+# Chinese is written without spaces: every character is a token.
+_WORDS = re.compile(r"[一-鿿]|[^\W_一-鿿]+(?:['’][a-z]+)?|[^\w\s]")
+_DENYING = frozenset(
+    ["not", "never", "nor", "neither", "except", "excluding", "unlike"]
+    + [f"{verb}n{mark}t" for verb in ("is", "are", "was", "were") for mark in "'’"]
 )
+_DENYING_PAIRS = frozenset(
+    [
+        *(("rather", "than"), ("instead", "of"), ("other", "than"), ("anything", "but")),
+        *(("不", "是"), ("并", "非"), ("而", "非"), ("不", "选"), ("不", "为")),
+    ]
+)
+_JUDGED_WRONG = frozenset(["wrong", "incorrect", "false", "impossible", "excluded"])
+_VERBS = frozenset(["is", "are", "was", "were", "be", "cannot", "can"])
 _FUNCTION_WORDS = frozenset(
     [
         "a",
@@ -58,18 +68,18 @@ _REFUSAL = re.compile(
 def options_in_text(text: str, options: Sequence[str]) -> list[str]:
     """The letters of the options that a sentence names, without those inside a longer match.
 
-    "Yes"/"No" options only count where the sentence opens with the word. A refusal names nothing,
-    unless an option is the refusal ("cannot be determined").
+    "Yes"/"No" options count where the sentence says yes or no. A refusal names nothing, unless an
+    option is the refusal ("cannot be determined").
     """
     if not options or not text.strip():
         return []
-    polar = [_POLAR.get(option.strip().strip(".").casefold()) for option in options]
-    if any(polar):
-        match = _POLAR_OPENING.match(text)
-        if not match:
+    poles = polar_letters(options)
+    if any(pole is not None for pole in poles):
+        if (said := polarity(text)) is not None:
+            return [CHOICE_LETTERS[poles.index(said)]]
+        options = ["" if pole is not None else o for o, pole in zip(options, poles, strict=True)]
+        if not any(options):
             return []
-        said = match[1].casefold()
-        return [letter for letter, one in zip(CHOICE_LETTERS, polar, strict=False) if one == said]
     letters = _named(_tokens(text), options, _tokens)
     if not letters:
         letters = _named(_content(text), options, _content)
@@ -90,17 +100,25 @@ def _named(
     spans = []
     for letter, option in zip(CHOICE_LETTERS, options, strict=False):
         needle = tokenize(option.rstrip(". "))
-        if needle and not (len(needle) == 1 and len(needle[0]) == 1 and needle[0].isalpha()):
-            found = (at for at in _occurrences(needle, haystack) if not _denied(haystack, at))
-            spans += [(at, at + len(needle), letter) for at in found]
+        is_variable = len(needle) == 1 and len(needle[0]) == 1 and needle[0].isascii()
+        if needle and not (is_variable and needle[0].isalpha()):
+            found = [(at, at + len(needle)) for at in _occurrences(needle, haystack)]
+            spans += [(*span, letter) for span in found if not _denied(haystack, *span)]
     outer = [span for span in spans if not any(_contains(other, span) for other in spans)]
     return list(dict.fromkeys(letter for _, _, letter in outer))
 
 
-def _denied(haystack: list[str], at: int) -> bool:
-    """Whether "not", with or without an article, stands before a place."""
-    before = haystack[max(0, at - 2) : at]
-    return before[-1:] == ["not"] or (before[:1] == ["not"] and before[1:] in (["a"], ["the"]))
+def _denied(haystack: list[str], start: int, end: int) -> bool:
+    """Whether the words beside a place deny it: "not the", "rather than", "is wrong"."""
+    before = haystack[max(0, start - 3) : start]
+    if before[-1:] in (["a"], ["an"], ["the"]):
+        before.pop()
+    if _DENYING.intersection(before[-1:]) or tuple(before[-2:]) in _DENYING_PAIRS:
+        return True
+    after = [token for token in haystack[end : end + 3] if token not in _VERBS]
+    if after[:1] == ["not"]:
+        return after[1:2] in (["correct"], ["right"])
+    return bool(_JUDGED_WRONG.intersection(after[:1])) or after[:1] in (["错"], ["不"])
 
 
 def _contains(outer: tuple[int, int, str], inner: tuple[int, int, str]) -> bool:

@@ -10,26 +10,31 @@ import re
 from collections.abc import Sequence
 
 from ....problems.types import CHOICE_LETTERS
-from .normalization import narrow, plain, unwrap_box, words
-from .number import parse_number
-from .units import split_unit, units_agree
+from ..reading.normalization import narrow, plain, unwrap_box, words
+from ..reading.number import parse_number
+from ..reading.units import split_unit, units_agree
 
 _TYPESETTING = re.compile(r"\$|\*\*|\\[()\[\]]|\\(?:text|mathrm|textbf|mathbf)(?=\s*\{)|[{}`]")
 _INTRODUCTION = re.compile(
-    r"^(?:the\s+)?(?:option|choice|选项|选)\s*(?=\(?[A-Ja-j]\b)", re.IGNORECASE
+    r"^(?:the\s+)?(?:option|choice|选项|选)\s*(?=\(?[A-Za-z]\b)", re.IGNORECASE
 )
-_LETTER_ALONE = re.compile(r"[(\[]?\s*([A-Ja-j])\s*[)\]]?\s*[.:。,]?")
+_LETTER_ALONE = re.compile(r"[(\[]?\s*([A-Za-z])\s*[)\]]?\s*[.:。,]?")
 _LETTER_THEN_TEXT = re.compile(
-    r"(?:[(\[]\s*([A-J])\s*[)\]]|([A-J])\s*[)\]]|([A-J])\s*[.:、](?!\d))\s*(.+)", re.DOTALL
+    r"(?:[(\[]\s*([A-Z])\s*[)\]]|([A-Z])\s*[)\]]|([A-Z])\s*[.:、](?!\d))\s*(.+)", re.DOTALL
 )
-_LETTER_SPACE_TEXT = re.compile(r"([A-J])\s+\(?(.+?)\)?\.?", re.DOTALL)
+_LETTER_SPACE_TEXT = re.compile(r"([A-Z])\s+\(?(.+?)\)?\.?", re.DOTALL)
 _FRACTION = re.compile(r"^\\frac\{([^{}]*)\}\{([^{}]*)\}$")
 _DENIAL = re.compile(
-    r"[\s).\]:]*(?:is|are|was|cannot be|can't be|isn't|excluded)\b(?:\s+\w+)?\s*"
-    r"(?<!\w)(?:incorrect|wrong|false|not|excluded|impossible)\b"
-    r"|[\s).\]:]*(?:cannot|can't|isn't|excluded|错|不)"
+    r"[\s).\]:*_]*(?:is|are|was|were|seems|looks|must be|cannot be|can['’]t be|isn['’]t|excluded)\b"
+    r"(?:\s+(?!only\b)\w+)?\s*"
+    r"(?<!\w)(?:incorrect|wrong|false|not(?!\s+only)|excluded|impossible|ruled\s+out|eliminated)\b"
+    r"|[\s).\]:*_]*(?:cannot|can['’]t|isn['’]t|aren['’]t|wasn['’]t|doesn['’]t|does\s+not|fails|excluded"
+    r"|(?:是|都|均|项|选项)*(?:错|不|有误|排除|应排除|可排除))"
 )
-_FURTHER_LETTER = re.compile(r"(?<![A-Za-z0-9'])([A-J])(?![A-Za-z0-9'])")
+# Where the options are not known, the late letters are units and variables more often ("12 N").
+_FURTHER_LETTER = re.compile(
+    r"(?<![A-Za-z0-9'])([A-J](?![A-Za-z0-9'])|[K-Z](?=\)))|\b(?:or|and)\s+\(?([K-Z])\b"
+)
 
 
 def grade_choice(prediction: str, answer: str, options: Sequence[str]) -> bool:
@@ -45,11 +50,13 @@ def grade_choice(prediction: str, answer: str, options: Sequence[str]) -> bool:
 def named_letter(prediction: str, options: Sequence[str] = ()) -> str | None:
     """The single letter that an answer names, by letter or by option text; None if unclear."""
     text = _INTRODUCTION.sub("", _bare(unwrap_box(narrow(prediction))))
-    if match := _LETTER_ALONE.fullmatch(text):
+    letters = CHOICE_LETTERS[: len(options) or None]
+    if (match := _LETTER_ALONE.fullmatch(text)) and match[1].upper() in letters:
         return match[1].upper()
     if match := _LETTER_THEN_TEXT.fullmatch(text):
         letter = match[1] or match[2] or match[3]
-        return letter if _adds_no_letter(letter, match[4], options) else None
+        if letter in letters:
+            return letter if _adds_no_letter(letter, match[4], options) else None
     matching = _options_that_say(prediction, options)
     if len(matching) == 1:
         return matching[0]
@@ -73,7 +80,12 @@ def _adds_no_letter(letter: str, rest: str, options: Sequence[str]) -> bool:
         return False
     if letter in _options_that_say(rest, options):
         return True
-    return not any(match[1] != letter for match in _FURTHER_LETTER.finditer(rest))
+    if options:
+        letters = CHOICE_LETTERS[: len(options)]
+        further = re.findall(rf"(?<![A-Za-z0-9'])([{letters}])(?![A-Za-z0-9'])", rest)
+    else:
+        further = [match[1] or match[2] for match in _FURTHER_LETTER.finditer(rest)]
+    return set(further) <= {letter}
 
 
 def _options_that_say(text: str, options: Sequence[str]) -> list[str]:
