@@ -119,7 +119,7 @@ def test_exponents_are_numbers(write, written, value):
     assert load_config(write(extra), RLConfig).learner.optimizer.learning_rate == value
     config = load_config(write(), RLConfig, (f"{place}={written}",))
     assert config.learner.optimizer.learning_rate == value
-    tau = load_config(write(f"objective: {{tau: {written}}}\n"), RLConfig).objective.settings.tau
+    tau = load_config(write(f"objective: {{tau: {written}}}\n"), RLConfig).objective.settings["tau"]
     assert tau == value
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 from kvl.problems.types import AnswerType
-from kvl.rewards.gold import BadGold, check_gold
 from kvl.rewards.grader import Grader
+from kvl.rewards.grading.gold import BadGold, check_gold
 from kvl.rewards.types import GradeRequest, Outcome, Policy
 
 
