@@ -14,9 +14,9 @@ import pytest
 import torch
 from kvl.configs.errors import CheckpointError
 from kvl.kimi_vl_model.checkpoint import INDEX_FILE, SINGLE_FILE, load_model
+from kvl.kimi_vl_model.files.stored_tensors import StoredTensor
 from kvl.kimi_vl_model.image_processing import KimiVLImageProcessor
 from kvl.kimi_vl_model.soundness import check_checkpoint
-from kvl.kimi_vl_model.stored_tensors import StoredTensor
 from safetensors.torch import load_file, save_file
 
 NAME = "vision_tower.patch_embed.proj.bias"  # 96 values of F32

@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from ..configs.errors import CheckpointError
+from ...configs.errors import CheckpointError
 from .json_files import shown
 
 PAD_INPUT = (
