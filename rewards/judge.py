@@ -20,7 +20,7 @@ from .open_ended import find_and_compare
 from .texts import same_words, with_ordinals
 from .types import GradeRequest, Policy
 
-__all__ = ["BadGold", "check_gold", "gold_letter", "judge", "resolved_type"]
+__all__ = ["BadGold", "check_gold", "check_type", "gold_letter", "judge", "resolved_type"]
 
 
 def judge(request: GradeRequest, policy: Policy) -> tuple[Commitment, bool | MathJob]:
@@ -104,7 +104,7 @@ def _judge_free(text: str, request: GradeRequest, gold: str) -> _Judged:
             found = _committed_or_conclusion(text)
             return found, _says(found.text, gold)
         case _:
-            return find_and_compare(text, gold, request.precision)
+            return find_and_compare(text, final_value(gold), request.precision)
 
 
 def _first(text: str, read: Callable[[str], object], wanted: object) -> tuple[Commitment, bool]:

@@ -21,7 +21,7 @@ from rich.table import Table
 from ..configs.errors import ConfigError
 from ..problems.types import CHOICE_LETTERS, AnswerType
 from ..rewards.grader import Grader
-from ..rewards.judge import BadGold, check_gold, gold_letter
+from ..rewards.judge import BadGold, check_type, gold_letter
 from ..rewards.registry import UnknownReward, find, plugins
 from ..rewards.types import GradeRequest, Policy, Verdict
 
@@ -148,7 +148,7 @@ def row_of(line: bytes) -> Row:
         raise BadRow(f"'precision' should be a number of decimals, is {precision!r}")
     request = GradeRequest(response, gold, kind, options, precision)
     try:
-        check_gold(request)
+        check_type(request)
     except BadGold as error:
         raise BadRow(str(error)) from None
     return Row(fields, request)
