@@ -22,7 +22,7 @@ from .reading.polarity import truth_in
 from .reading.stated_text import says
 from .texts import same_words, with_ordinals
 
-__all__ = ["BadGold", "check_gold", "gold_letter", "judge", "resolved_type"]
+__all__ = ["BadGold", "check_gold", "check_type", "gold_letter", "judge", "resolved_type"]
 
 
 def judge(request: GradeRequest, policy: Policy) -> tuple[Commitment, bool | MathJob]:
@@ -107,7 +107,7 @@ def _judge_free(text: str, request: GradeRequest, gold: str) -> _Judged:
             found = _committed_or_conclusion(text)
             return found, _says(found.text, gold)
         case _:
-            return find_and_compare(text, gold, request.precision)
+            return find_and_compare(text, final_value(gold), request.precision)
 
 
 def _first(text: str, read: Callable[[str], object], wanted: object) -> tuple[Commitment, bool]:
