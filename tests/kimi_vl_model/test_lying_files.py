@@ -266,7 +266,7 @@ def test_a_config_that_is_no_plain_object_is_named(folder: Path, text: str, wron
     assert wrong in problem_of(folder)
 
 
-def edited(change: Callable[[list[bytes]], None]) -> Callable[[bytes], bytes]:
+def edited(change: Callable[[list[bytes]], object]) -> Callable[[bytes], bytes]:
     def edit(content: bytes) -> bytes:
         lines = content.splitlines(keepends=True)
         change(lines)
