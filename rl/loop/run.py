@@ -15,7 +15,8 @@ from ...problems.loading import load_problems, load_sources
 from ...problems.types import Problem, Skipped
 from ...rewards.combine import Rewards, RewardSpec
 from ...rewards.grader import Grader
-from ...rollouts.fleet import Fleet, connect
+from ...rollouts.cluster import connect
+from ...rollouts.fleet import Fleet
 from ...rollouts.weight_buckets import remove_abandoned
 from ...run_files.checkpoints import STATE_FILE, Checkpoint, Checkpoints
 from ...run_files.evaluations import best_of, keep_former_end

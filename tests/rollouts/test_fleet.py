@@ -145,3 +145,11 @@ def test_shutdown_twice_is_fine(fakes: None) -> None:
     fleet = Fleet("folder", RolloutConfig(workers=1))
     fleet.shutdown()
     fleet.shutdown()
+
+
+def test_probes_reach_every_worker_and_what_fails_is_missing(fakes: None) -> None:
+    with Fleet("nowhere", RolloutConfig(workers=2)) as fleet:
+        everyones = fleet.sample_everywhere([problem("a"), problem("bad")], SamplingSettings(1))
+    assert [[rollout.problem_id for rollout in own] for own in everyones] == [["a"], ["a"]]
+    # Each worker samples with the seed of its own engine.
+    assert [own[0].response_token_ids for own in everyones] == [(0,), (1,)]
