@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from kvl.rollouts.types import (
     Segment,
     StopReason,
 )
+from ray import cloudpickle
 
 
 class FakeWorker:
@@ -77,6 +79,8 @@ def problem(name: str) -> Problem:
 
 @pytest.fixture
 def fakes(cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Workers do not import from the directory that a command was started in.
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
     monkeypatch.setattr(fleet_module, "RolloutWorker", FakeWorker)
 
 
