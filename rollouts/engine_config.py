@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ def engine_config(
     checkpoint: Path,
     config: EngineConfig,
     repetition_stop: RepetitionStop | None,
+    banned_ids: Sequence[int],
     *,
     seed: int,
     on_gpu: bool,
@@ -27,6 +29,8 @@ def engine_config(
     """
     from vllm.config import WeightTransferConfig
     from vllm.engine.arg_utils import AsyncEngineArgs
+
+    from .vllm_model import BANNED_IDS
 
     arguments: dict[str, Any] = {
         "model": str(checkpoint),
@@ -45,9 +49,10 @@ def engine_config(
         "weight_transfer_config": WeightTransferConfig(backend=config.weight_transfer),
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
+        "additional_config": {BANNED_IDS: list(banned_ids)},
     }
     if repetition_stop is not None:
-        arguments["additional_config"] = {"repetition_stop": repetition_stop.model_dump()}
+        arguments["additional_config"]["repetition_stop"] = repetition_stop.model_dump()
     if config.return_routes:
         arguments["enable_return_routed_experts"] = True
     if on_gpu:

@@ -38,9 +38,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LIVENESS_SECONDS = 1.0
-# Added to the logits of banned ids, before temperature; vLLM allows no more, and it is enough. Even
-# at temperature 2 an id keeps e^-50 of its weight, which is lost in the rounding of the sum.
-BAN = -100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +86,6 @@ class RolloutWorker:
         self._processor = KimiVLProcessor.from_pretrained(self._checkpoint)
         tokenizer = self._processor.tokenizer
         self._stop_ids = list(stop_ids(tokenizer))
-        self._banned_ids = banned_ids(tokenizer)
 
         # A bad checkpoint folder is reported before this import, which takes seconds.
         from vllm.v1.engine.async_llm import AsyncLLM
@@ -100,6 +96,7 @@ class RolloutWorker:
             self._checkpoint,
             self._config,
             self._repetition_stop,
+            banned_ids(tokenizer),
             seed=self._seed,
             on_gpu=self._on_gpu,
             one_process=self._one_process,
@@ -129,7 +126,6 @@ class RolloutWorker:
             temperature=settings.temperature,
             max_tokens=settings.max_response_tokens,
             stop_token_ids=self._stop_ids,
-            logit_bias=dict.fromkeys(self._banned_ids, BAN),
             logprobs=0,
             flat_logprobs=True,
             detokenize=False,
