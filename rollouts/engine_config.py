@@ -74,9 +74,10 @@ def engine_config(
         # Named as a class: for the string "uni" vLLM starts one more process on CPU.
         arguments["distributed_executor_backend"] = UniProcExecutor
     settled = AsyncEngineArgs(**arguments).create_engine_config()
-    if repetition_stop is not None:
-        # Only the settled config knows whether steps overlap: on GPUs they do, on CPU they do not.
-        overlap = settled.scheduler_config.async_scheduling
-        name = "RepetitionStopAsyncScheduler" if overlap else "RepetitionStopScheduler"
-        settled.scheduler_config.scheduler_cls = f"kvl.rollouts.repetition_stop.{name}"
+    # Only the settled config knows whether steps overlap: on GPUs they do, on CPU they do not.
+    overlap = "Async" if settled.scheduler_config.async_scheduling else ""
+    kind = (
+        "weight_scheduler.Weight" if repetition_stop is None else "repetition_stop.RepetitionStop"
+    )
+    settled.scheduler_config.scheduler_cls = f"kvl.rollouts.{kind}{overlap}Scheduler"
     return settled
