@@ -4,7 +4,7 @@ import pytest
 from kvl.problems.types import AnswerType
 from kvl.rewards.grader import Grader
 from kvl.rewards.grading.gold import BadGold, check_gold
-from kvl.rewards.types import GradeRequest, Outcome, Policy
+from kvl.rewards.types import GradeRequest, Outcome
 
 
 def request(kind, gold, options=0):
