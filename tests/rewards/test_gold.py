@@ -72,7 +72,7 @@ def test_of_several_golds_the_bad_one_is_named():
         check_gold(request("number", ()))
 
 
-@pytest.fixture(scope="module", params=list(Policy))
+@pytest.fixture(scope="module", params=list(Strictness))
 def grade(request):
     with Grader(workers=1, timeout_seconds=30, policy=request.param) as grader:
 

@@ -6,7 +6,7 @@ from kvl.rewards.grader import Grader
 from kvl.rewards.types import GradeRequest, Outcome
 
 
-@pytest.fixture(scope="module", params=list(Policy))
+@pytest.fixture(scope="module", params=list(Strictness))
 def grade(request):
     with Grader(workers=1, timeout_seconds=30, policy=request.param) as grader:
 
