@@ -4,7 +4,7 @@ import pytest
 from kvl.problems.types import AnswerType
 from kvl.rewards.grader import Grader
 from kvl.rewards.grading.gold import BadGold, check_gold
-from kvl.rewards.types import GradeRequest, Outcome
+from kvl.rewards.types import GradeRequest, Outcome, Strictness
 
 
 def request(kind, gold, options=0):

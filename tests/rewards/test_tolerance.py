@@ -3,7 +3,7 @@
 import pytest
 from kvl.problems.types import AnswerType
 from kvl.rewards.grader import Grader
-from kvl.rewards.types import GradeRequest, Outcome
+from kvl.rewards.types import GradeRequest, Outcome, Strictness
 
 
 @pytest.fixture(scope="module", params=list(Strictness))
