@@ -21,10 +21,10 @@ from ..configs.errors import ConfigError
 from ..configs.files import atomic_file
 from ..problems.types import CHOICE_LETTERS, AnswerType
 from ..rewards.grader import Grader
-from ..rewards.grading.judge import BadGold, check_gold, gold_letter
-from ..rewards.plugin_process import describe
-from ..rewards.plugin_worker import NotLoaded
-from ..rewards.registry import plugins
+from ..rewards.grading.gold import BadGold, check_type, gold_letter
+from ..rewards.plugins.plugin_process import describe
+from ..rewards.plugins.plugin_worker import NotLoaded
+from ..rewards.plugins.registry import plugins
 from ..rewards.types import GradeRequest, Strictness, Verdict
 
 ROWS_AT_ONCE = 256
@@ -144,7 +144,7 @@ def row_of(line: bytes) -> Row:
     question = question if isinstance(question, str) else ""
     request = GradeRequest(response, gold, kind, options, precision, question)
     try:
-        check_gold(request)
+        check_type(request)
     except BadGold as error:
         raise BadRow(str(error)) from None
     return Row(fields, request)

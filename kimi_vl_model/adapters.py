@@ -15,11 +15,13 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from peft.tuners.lora import LoraLayer, ParamWrapper
 from safetensors.torch import save_file
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from ..configs.common import LoRAConfig
-from .checkpoint import persistent_state, whole
-from .folders import checkpoint_folder
+from .checkpoint import persistent_state
+from .files.folders import checkpoint_folder
 from .modeling import KimiVLForConditionalGeneration
+from .parallel.mesh import local_rows, whole
 
 # Attention, the dense layer's MLP and the shared experts.
 _MATRICES = (
@@ -35,8 +37,9 @@ _ADAPTER_PART = re.compile(r"\.lora_[AB]\.")
 def add_adapters(model: KimiVLForConditionalGeneration, config: LoRAConfig) -> PeftModel:
     """Put adapters into `model`, in place, and freeze everything else.
 
-    A is drawn from torch's global generator, B is zero. The model stays usable under its own
-    class; the object returned is what `save_adapter` needs.
+    A is drawn from torch's global generator, B is zero (`reset_adapters`, which a model without
+    memory must be given once it has some). The model stays usable under its own class; the object
+    returned is what `save_adapter` needs.
     """
     settings = LoraConfig(
         r=config.rank,
@@ -46,7 +49,24 @@ def add_adapters(model: KimiVLForConditionalGeneration, config: LoRAConfig) -> P
     )
     adapted = get_peft_model(model, settings)
     assert isinstance(adapted, PeftModel)
+    if not any(parameter.is_meta for parameter in model.parameters()):
+        reset_adapters(model)
     return adapted
+
+
+@torch.no_grad()
+def reset_adapters(model: nn.Module) -> None:
+    """Start every A and B anew; a rank of several draws whole tensors and keeps its rows."""
+    for name, parameter in model.named_parameters():
+        part = _ADAPTER_PART.search(name)
+        if part is None:
+            continue
+        local = parameter.to_local() if isinstance(parameter, DTensor) else parameter
+        local.zero_()
+        if part.group() == ".lora_A.":
+            drawn = nn.init.kaiming_uniform_(torch.empty(parameter.shape), a=5**0.5)
+            rows = local_rows(parameter)
+            local.copy_(drawn[rows.start : rows.stop])
 
 
 def adapter_tensors(adapted: PeftModel) -> dict[str, torch.Tensor]:

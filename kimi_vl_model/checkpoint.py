@@ -22,11 +22,10 @@ from transformers.models.deepseek_v3.modeling_deepseek_v3 import (
 
 from ..configs.errors import CheckpointError
 from .configuration import KimiVLConfig
-from .folders import checkpoint_folder, copy_other_files
-from .json_files import read_object, shown, shown_name
-from .modeling import KimiVLForConditionalGeneration
-from .settings import check_model
-from .stored_tensors import (
+from .files.folders import checkpoint_folder, copy_other_files
+from .files.json_files import read_object, shown, shown_name
+from .files.settings import check_model
+from .files.stored_tensors import (
     INDEX_FILE,
     SINGLE_FILE,
     files_of,
@@ -34,6 +33,7 @@ from .stored_tensors import (
     raise_first,
     stored_tensors,
 )
+from .modeling import KimiVLForConditionalGeneration
 
 MAX_SHARD_BYTES = 5 * 10**9
 _STALE_BUFFER = re.compile(r"\.rotary_emb\.inv_freq$")
@@ -143,16 +143,7 @@ def load_model(
         torch.set_default_dtype(previous)
     raise_first(tensor_problems(folder, model))
     model.to_empty(device="cpu")
-    for module in model.modules():
-        # to_empty also emptied the rotary tables, which no file holds.
-        if isinstance(module, DeepseekV3RotaryEmbedding):
-            inv_freq, _scale = module.compute_default_rope_parameters(config.text_config)
-            module.register_buffer("inv_freq", inv_freq, persistent=False)
-            module.register_buffer("original_inv_freq", inv_freq.clone(), persistent=False)
-        if isinstance(module, DeepseekV3TopkRouter):
-            module.register_buffer(
-                "e_score_correction_bias", module.e_score_correction_bias.float()
-            )
+    restore_buffers(model)
     targets = dict(published_tensors(persistent_state(model)))
     for name, tensor, _file in iterate_tensors(folder):
         if not _STALE_BUFFER.search(name):
@@ -161,18 +152,27 @@ def load_model(
     return model
 
 
+def restore_buffers(model: KimiVLForConditionalGeneration) -> None:
+    """Make buffers whole again after `to_empty`: the rotary tables, which no file holds, and the
+    router's selection bias, which is fp32 whatever the parameters are."""
+    for module in model.modules():
+        if isinstance(module, DeepseekV3RotaryEmbedding):
+            inv_freq, _scale = module.compute_default_rope_parameters(module.config)
+            inv_freq = inv_freq.to(module.inv_freq.device)
+            module.register_buffer("inv_freq", inv_freq, persistent=False)
+            module.register_buffer("original_inv_freq", inv_freq.clone(), persistent=False)
+        if isinstance(module, DeepseekV3TopkRouter):
+            module.register_buffer(
+                "e_score_correction_bias", module.e_score_correction_bias.float()
+            )
+
+
 def persistent_state(
     model: torch.nn.Module,
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """Detached parameters and persistent buffers, by name and without copying."""
     for name, tensor in model.state_dict().items():
         yield name, tensor.detach()
-
-
-def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor itself, or all of a sharded one, which every rank must ask for alike."""
-    gather = getattr(tensor, "full_tensor", None)
-    return tensor if gather is None else gather()
 
 
 def export_checkpoint(

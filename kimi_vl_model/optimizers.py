@@ -139,7 +139,15 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Op
 
     With AdamW, vectors (norms and biases) are not decayed.
     """
-    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    return build_optimizer_of(
+        [(name, p) for name, p in model.named_parameters() if p.requires_grad], config
+    )
+
+
+def build_optimizer_of(
+    named: list[tuple[str, nn.Parameter]], config: OptimizerConfig
+) -> torch.optim.Optimizer:
+    """The same over parameters with these names, or slices of them."""
     if config.name == "muon":
         return MuonAdamW(named, config)
     groups = [

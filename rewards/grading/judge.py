@@ -12,8 +12,8 @@ from .gold import POLAR, BadGold, check_gold, check_type, final_value, gold_lett
 from .listed import compare_lists, listed_part, selected_letters, truth_value
 from .math_pool import Comparisons, MathJob
 from .open_ended import find_and_compare
-from .options.choice import grade_choice
 from .options.chosen_option import chosen_option
+from .reading.choice import grade_choice
 from .reading.commitments import Commitment
 from .reading.extraction import NoAnswer, extract_answer
 from .reading.free_form import answer_region, concluding_sentences, final_commitment
@@ -22,7 +22,7 @@ from .reading.polarity import truth_in
 from .reading.stated_text import says
 from .texts import same_words, with_ordinals
 
-__all__ = ["BadGold", "check_gold", "gold_letter", "judge", "resolved_type"]
+__all__ = ["BadGold", "check_gold", "check_type", "gold_letter", "judge", "resolved_type"]
 
 
 def judge(request: GradeRequest, strictness: Strictness) -> tuple[Commitment, bool | MathJob]:
@@ -107,7 +107,7 @@ def _judge_free(text: str, request: GradeRequest, gold: str) -> _Judged:
             found = _committed_or_conclusion(text)
             return found, _says(found.text, gold)
         case _:
-            return find_and_compare(text, gold, request.precision)
+            return find_and_compare(text, final_value(gold), request.precision)
 
 
 def _first(text: str, read: Callable[[str], object], wanted: object) -> tuple[Commitment, bool]:

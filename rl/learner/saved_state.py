@@ -15,7 +15,7 @@ from safetensors import safe_open
 from torch import nn
 
 from ...configs.errors import CheckpointError
-from ...kimi_vl_model.stored_tensors import SINGLE_FILE
+from ...kimi_vl_model.files.stored_tensors import SINGLE_FILE
 
 
 def store_only_trained(accelerator: Accelerator) -> None:

@@ -16,7 +16,8 @@ from ...problems.types import Problem, Skipped
 from ...rewards.combine import Rewards, RewardSpec
 from ...rewards.gold_fault import gold_fault
 from ...rewards.grader import Grader
-from ...rollouts.fleet import Fleet, connect
+from ...rollouts.cluster import connect
+from ...rollouts.fleet import Fleet
 from ...rollouts.weight_buckets import remove_abandoned
 from ...run_files.checkpoints import STATE_FILE, Checkpoint, Checkpoints
 from ...run_files.evaluations import best_of, keep_former_end

@@ -44,12 +44,13 @@ def test_padded_values_change_neither_results_nor_gradients(
     length: int, widths: tuple[int, int]
 ) -> None:
     inputs, scaling = states(length, 2, *widths), widths[0] ** -0.5
-    cotangent = torch.randn_like(inputs[2])
+    query, key, value = inputs
+    cotangent = torch.randn_like(value)
     found, expected = (
         (output.detach(), *torch.autograd.grad(output, inputs, cotangent))
         for output in (
-            causal_attention(*inputs, scaling=scaling),
-            F.scaled_dot_product_attention(*inputs, is_causal=True, scale=scaling),  # pyright: ignore
+            causal_attention(query, key, value, scaling),
+            F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling),
         )
     )
     for got, want in zip(found, expected, strict=True):

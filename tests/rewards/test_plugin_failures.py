@@ -13,10 +13,10 @@ import pytest
 from kvl.configs.errors import ConfigError
 from kvl.configs.loading import load_config
 from kvl.configs.rl import RLConfig
-from kvl.rewards import plugin_pool, plugin_process
 from kvl.rewards.combine import Rewards, RewardSpec
-from kvl.rewards.plugin_process import describe
-from kvl.rewards.plugin_worker import NotLoaded
+from kvl.rewards.plugins import plugin_pool, plugin_process
+from kvl.rewards.plugins.plugin_process import describe
+from kvl.rewards.plugins.plugin_worker import NotLoaded
 from kvl.rewards.testing import make_batch, make_sample
 from kvl.rewards.types import Outcome
 
@@ -42,7 +42,7 @@ ENDINGS = {
     "os.kill(os.getpid(), signal.SIGKILL)": "SIGKILL",
     "os.kill(os.getpid(), signal.SIGTERM)": "SIGTERM",
     "ctypes.string_at(0)": "SIGSEGV",
-    "os.kill(os.getppid(), signal.SIGKILL)": "killed",
+    "os.kill(os.getppid(), signal.SIGKILL); time.sleep(9)": "killed",
     "os.closerange(3, 100); time.sleep(0.2)": "",
     "os.fork() or time.sleep(0.2); sys.exit(5)": "SystemExit: 5",
     "threading.Thread(target=os._exit, args=(4,)).start(); time.sleep(9)": "exit code 4",

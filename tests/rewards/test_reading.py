@@ -4,8 +4,8 @@ import pytest
 from kvl.problems.types import AnswerType
 from kvl.rewards.grader import Grader
 from kvl.rewards.grading.options.copied_options import without_copied_options
+from kvl.rewards.grading.options.option_letters import letter_patterns
 from kvl.rewards.grading.reading.denials import is_bound, is_taken_back
-from kvl.rewards.grading.reading.option_letters import letter_patterns
 from kvl.rewards.types import GradeRequest, Outcome, Strictness
 
 ANIMALS = ("cat", "dog", "cow", "pig")

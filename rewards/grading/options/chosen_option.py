@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 
 from ....problems.types import CHOICE_LETTERS
+from ..reading.choice import is_denied, named_letter
 from ..reading.commitments import Commitment
 from ..reading.denials import is_taken_back
 from ..reading.extraction import NoAnswer
@@ -22,10 +23,9 @@ from ..reading.free_form import (
     is_cut_off,
 )
 from ..reading.normalization import narrow, words
-from ..reading.option_letters import letter_patterns
 from ..reading.polarity import polar_letters, proposition
-from .choice import is_denied, named_letter
 from .copied_options import without_copied_options
+from .option_letters import letter_patterns
 from .option_text import options_in_text
 
 _DRESSING = re.compile(

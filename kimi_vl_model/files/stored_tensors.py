@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ..configs.errors import CheckpointError
+from ...configs.errors import CheckpointError
 from .json_files import parse_object, read_object, shown, shown_name
 
 INDEX_FILE = "model.safetensors.index.json"
@@ -50,11 +50,19 @@ class StoredTensor:
 
     def read(self) -> torch.Tensor:
         """The tensor in memory of its own. Raises CheckpointError if the file ends within it."""
-        tensor = torch.empty(self.shape, dtype=self.dtype)
+        return self._read(self.shape, 0)
+
+    def read_rows(self, rows: range) -> torch.Tensor:
+        """Consecutive entries of its first dimension, and no other bytes of the file."""
+        row_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
+        return self._read((len(rows), *self.shape[1:]), rows.start * row_bytes)
+
+    def _read(self, shape: tuple[int, ...], skip: int) -> torch.Tensor:
+        tensor = torch.empty(shape, dtype=self.dtype)
         buffer = tensor.view(-1).view(torch.uint8).numpy()
         try:
             with self.file.open("rb") as file:
-                file.seek(self.start)
+                file.seek(self.start + skip)
                 held = file.readinto(buffer)  # pyright: ignore[reportArgumentType]
         except OSError as error:
             raise CheckpointError(f"{self.file}: cannot be read ({error.strerror})") from None
