@@ -275,15 +275,30 @@ class Fleet:
 
     def sync_weights(self, updates: Iterable[dict[str, Any]], version: int) -> None:
         """Give every worker the weights of `updates`, one bucket at a time; `version` marks the
-        tokens sampled from now on. Requests that are running pause and go on.
+        tokens sampled from now on. Requests that are running pause and go on: when the first
+        bucket is there. While one is loaded the next is gathered and written.
 
         An engine that failed halfway is unusable, so any error here is a WorkerError or the
-        error of `updates` itself, and the fleet should be shut down.
+        error of `updates` itself, and the fleet should be shut down. So it is if an engine
+        received anything but what was sent.
         """
-        self.begin_update()
+        sent, loading = None, []
         for update in updates:
-            self.apply_update(update)
-        self.finish_update(version)
+            if sent is None:
+                self.begin_update()
+            self._gather("loading weights", loading)
+            sent = update["digest"]
+            loading = [worker.apply_update.remote(update) for worker in self.workers]
+        if sent is None:
+            raise ValueError(f"sync {version}: no weights to send")
+        self._gather("loading weights", loading)
+        for index, received in enumerate(self.finish_update(version)):
+            if set(received) != {sent}:
+                raise WorkerError(
+                    f"sync {version}: rollout worker {index}{self._places[index]} received other "
+                    f"weights than were sent (checksum {', '.join(received)} instead of {sent}); "
+                    "run the same command again to resume"
+                )
 
     def begin_update(self) -> None:
         self._everywhere("pausing for new weights", lambda worker: worker.begin_update.remote())
@@ -291,8 +306,9 @@ class Fleet:
     def apply_update(self, update: dict[str, Any]) -> None:
         self._everywhere("loading weights", lambda worker: worker.apply_update.remote(update))
 
-    def finish_update(self, version: int) -> None:
-        self._everywhere(
+    def finish_update(self, version: int) -> list[list[str]]:
+        """What every worker received; see `RolloutWorker.finish_update`."""
+        return self._everywhere(
             f"switching to weights {version}", lambda worker: worker.finish_update.remote(version)
         )
 

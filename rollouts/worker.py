@@ -292,9 +292,14 @@ class RolloutWorker:
         request = WeightTransferUpdateRequest(info)
         await self._while_alive(self._running_engine.update_weights(request))
 
-    async def finish_update(self, version: int) -> None:
-        """Use the new weights: running requests go on, their next tokens under `version`."""
+    async def finish_update(self, version: int) -> list[str]:
+        """Use the new weights: running requests go on, their next tokens under `version`.
+
+        Returns what every rank of the engine received, as `WeightDigest` (shared_memory only)."""
         engine = self._running_engine
+        received = []
+        if self._config.weight_transfer == "shared_memory":
+            received = await self._while_alive(engine.collective_rpc("received_digest"))
         await self._while_alive(engine.finish_weight_update(str(version)))
         self._weight_version = version
         # What waits in the engine was asked under the old weights, and the new ones compute it:
@@ -302,6 +307,7 @@ class RolloutWorker:
         await self._while_alive(engine.reset_encoder_cache())
         await self._while_alive(engine.resume_generation())
         self._turn.release()
+        return received
 
     def shutdown(self) -> None:
         if self._engine is not None:
