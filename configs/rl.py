@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
@@ -99,6 +99,10 @@ class ObjectiveConfig(BaseModel):
 
     model_config = ConfigDict(
         extra="allow", frozen=True, validate_default=True, allow_inf_nan=False
+    )
+
+    OTHER_KEYS: ClassVar[tuple[str, ...]] = tuple(
+        dict.fromkeys(key for one in objectives.BUILTIN.values() for key in one.model_fields)
     )
 
     name: str = Field(
