@@ -8,13 +8,18 @@ stored, and does not come to be by saving or loading: a moment of zero is not th
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemReader
-from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.metadata import STORAGE_TYPES, TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.tensor import DTensor
@@ -31,18 +36,14 @@ def save_state(folder: Path, model: nn.Module, optimizer: ShardedOptimizer) -> N
     for name, own in optimizer.state.items():
         for key, value in own.items():
             state[f"{_OPTIMIZER}{name}/{key}"] = _as_slice_of(optimizer, name, value)
-    save(state, checkpoint_id=folder)
+    with _quiet_alone():
+        save(state, checkpoint_id=folder)
 
 
 def load_state(folder: Path, model: nn.Module, optimizer: ShardedOptimizer) -> None:
     """Raises CheckpointError if the folder is incomplete, or was written with other adapters,
     frozen parts or another optimizer."""
-    try:
-        metadata = FileSystemReader(folder).read_metadata().state_dict_metadata
-    except FileNotFoundError as error:
-        raise CheckpointError(
-            f"{folder}: holds no complete learner state (.metadata); choose another run_dir"
-        ) from error
+    metadata = _metadata(folder)
     stored = {
         name: entry for name, entry in metadata.items() if isinstance(entry, TensorStorageMetadata)
     }
@@ -53,8 +54,37 @@ def load_state(folder: Path, model: nn.Module, optimizer: ShardedOptimizer) -> N
     for name, own in states.items():
         for key, value in own.items():
             wanted[f"{_OPTIMIZER}{name}/{key}"] = _as_slice_of(optimizer, name, value)
-    load(wanted, checkpoint_id=folder)
+    try:
+        with _quiet_alone():
+            load(wanted, checkpoint_id=folder)
+    except CheckpointException as error:
+        raise CheckpointError(f"{folder}: damaged learner state ({_first_cause(error)})") from error
     optimizer.replace_state(states)
+
+
+def _metadata(folder: Path) -> dict[str, STORAGE_TYPES]:
+    try:
+        return FileSystemReader(folder).read_metadata().state_dict_metadata
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{folder}: holds no complete learner state (.metadata); choose another run_dir"
+        ) from error
+    except (OSError, EOFError, ValueError, LookupError, UnpicklingError, AttributeError) as error:
+        raise CheckpointError(f"{folder}: damaged learner state (.metadata: {error})") from error
+
+
+def _first_cause(error: CheckpointException) -> str:
+    """Of the rank that failed first, on one line."""
+    failure = next(iter(error.failures.values()), (error,))[0]
+    return f"{type(failure).__name__}: {failure}".splitlines()[0]
+
+
+@contextmanager
+def _quiet_alone() -> Iterator[None]:
+    with warnings.catch_warnings():
+        # One rank without a process group is meant, as torch guesses aloud.
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")
+        yield
 
 
 def _trained(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+import torch.distributed as dist
 
 from ...configs.rl import RLConfig
 from ...kimi_vl_model.adapters import add_adapters
-from ...kimi_vl_model.checkpoint import load_model
 from ...kimi_vl_model.freezing import freeze
 from ...kimi_vl_model.image_processing import KimiVLImageProcessor
-from ...kimi_vl_model.optimizers import build_optimizer
+from ...kimi_vl_model.modeling import KimiVLForConditionalGeneration
+from ...kimi_vl_model.parallel.optimizer import ShardedOptimizer, clip_gradients
+from ...kimi_vl_model.parallel.saved_state import load_state, save_state
 from ...kimi_vl_model.processing import KimiVLProcessor
 from ...kimi_vl_model.routing import routing_disagreement
 from ...kimi_vl_model.tokenization import banned_ids, load_tokenizer
@@ -32,9 +33,8 @@ from .demonstrations import Demonstrations
 from .measures import Measures, reference_measures, total
 from .objectives import ObjectiveInputs, find, settings_of
 from .outgoing_weights import PolicyWeights
-from .parallelism import RankAddress, build_accelerator, join_process_group
+from .parallelism import RankAddress, join_process_group, place_policy, without_sync
 from .policy import Policy
-from .saved_state import load_training_state, store_only_trained
 
 RECENT_IMAGES = 16
 
@@ -53,35 +53,13 @@ class Learner:
     def __init__(self, config: RLConfig, address: RankAddress) -> None:
         self.config = config
         self.address = address
-        join_process_group(address)
+        self.device = join_process_group(address)
         if config.learner.precision.threads:
             torch.set_num_threads(config.learner.precision.threads)
-        self.accelerator = build_accelerator(config)
-        store_only_trained(self.accelerator)
         self.image_processor = KimiVLImageProcessor.from_folder(config.checkpoint)
-        model = load_model(config.checkpoint)
-        if config.learner.activation_checkpointing:
-            model.gradient_checkpointing_enable()
-        freeze(model, config.learner.freeze)
-        # After loading, so that adapters start alike on all ranks whatever loading drew.
-        torch.manual_seed(config.seed)
-        lora = config.learner.lora
-        adapters = None if lora is None else add_adapters(model, lora)
-        banned = banned_ids(load_tokenizer(config.checkpoint))
-        policy = Policy(
-            model,
-            banned,
-            config.rollout.temperature,
-            chunk=config.learner.logprob_chunk,
-            routing_replay=config.correction.routing_replay,
-        )
-        policy.train()
-        # The optimizer is built on the wrapped parameters: under FSDP2 they are new objects.
-        self.policy: nn.Module = self.accelerator.prepare_model(policy)
-        unwrapped: Policy = self.accelerator.unwrap_model(self.policy)  # pyright: ignore
-        self.weights = PolicyWeights(unwrapped.model, adapters, address)
-        optimizer = build_optimizer(unwrapped, config.learner.optimizer)
-        self.optimizer: Any = self.accelerator.prepare_optimizer(optimizer)
+        self.policy = place_policy(config, address, self.device, self._prepare)
+        self.weights = PolicyWeights(self.unwrapped.model, self.adapters, address)
+        self.optimizer = ShardedOptimizer(self.unwrapped.model, config.learner.optimizer)
         self.objective, _config = find(config.objective.name)
         self.objective_settings = settings_of(config.objective)
         self.demonstrations = None
@@ -90,6 +68,24 @@ class Learner:
             self.demonstrations = Demonstrations(config.ptx, processor)
         self.iteration = 0
         self.minibatches: list[list[_Pack]] = []
+
+    def _prepare(self, model: KimiVLForConditionalGeneration) -> Policy:
+        """What training calls, out of a model that may have no memory yet."""
+        learner = self.config.learner
+        if learner.activation_checkpointing:
+            model.gradient_checkpointing_enable()
+        freeze(model, learner.freeze)
+        # After loading, so that adapters start alike on all ranks whatever loading drew.
+        torch.manual_seed(self.config.seed)
+        self.adapters = None if learner.lora is None else add_adapters(model, learner.lora)
+        self.unwrapped = Policy(
+            model,
+            banned_ids(load_tokenizer(self.config.checkpoint)),
+            self.config.rollout.temperature,
+            chunk=learner.logprob_chunk,
+            routing_replay=self.config.correction.routing_replay,
+        )
+        return self.unwrapped.train()
 
     # -- one iteration -------------------------------------------------------------------------
 
@@ -134,8 +130,7 @@ class Learner:
         steps of loss, ptx_loss and grad_norm (the whole minibatch's, so a maximum over ranks), and
         steps.
         """
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.config, self.iteration)
+        self.optimizer.learning_rate = learning_rate(self.config, self.iteration)
         world = self.address.world_size
         measured = Measures()
         norms = 0.0
@@ -144,13 +139,13 @@ class Learner:
             measured += Measures({"ptx_loss": self._ptx_backward(first_step + step)})
             for position, packed in enumerate(minibatch):
                 last = position == len(minibatch) - 1
-                with self.accelerator.no_sync(self.policy) if not last else nullcontext():
+                with nullcontext() if last else without_sync(self.policy):
                     logprob_R, _entropy = self.policy(packed.batch)
                     output = self.objective(
                         _objective_inputs(packed, logprob_R, *counts), self.objective_settings
                     )
                     # Ranks average gradients; the loss already is a share of the global mean.
-                    self.accelerator.backward(output.loss * packed.weight * world)
+                    (output.loss * packed.weight * world).backward()
                 if packed.weight:
                     measured += Measures(
                         {
@@ -162,15 +157,14 @@ class Learner:
                         },
                         {"ell_max": float(output.ell_S.abs().max())},
                     )
-            norm = self.accelerator.clip_grad_norm_(
+            norms += clip_gradients(
                 self.policy.parameters(), self.config.learner.optimizer.max_grad_norm
             )
-            norms += float(norm)  # pyright: ignore[reportArgumentType]
             self.optimizer.step()
             self.optimizer.zero_grad()
         if self.config.learner.reset_optimizer:
             # Moments and step counts; the learning rate keeps its position.
-            self.optimizer.optimizer.state.clear()
+            self.optimizer.replace_state({})
         return measured + Measures(
             maxima={"grad_norm": norms, "steps": float(len(self.minibatches))}
         )
@@ -184,11 +178,11 @@ class Learner:
         loss = 0.0
         for packed in self._packs(sequences, 0):
             # The policy's own minibatch follows, and its last pack synchronises the ranks.
-            with self.accelerator.no_sync(self.policy):
+            with without_sync(self.policy):
                 logprob_R, _entropy = self.policy(packed.batch)
                 mean = -logprob_R.sum() / count * packed.weight
                 scale = self.demonstrations.config.coefficient * self.address.world_size
-                self.accelerator.backward(mean * scale)
+                (mean * scale).backward()
             loss += float(mean.detach())
         return loss
 
@@ -220,18 +214,19 @@ class Learner:
         self.weights.export(self.config.checkpoint, folder, adapter)
 
     def save_state(self, folder: Path) -> None:
-        """Trained tensors in training precision, optimizer and random states."""
-        self.accelerator.save_state(str(folder))
+        """Trained tensors in training precision and the optimizer's state; nothing random is left
+        in training, so a run goes on bit for bit with as many ranks, and with others too."""
+        save_state(folder, self.unwrapped.model, self.optimizer)
 
     def load_state(self, folder: Path) -> None:
-        load_training_state(self.accelerator, folder)
+        """Raises CheckpointError if the folder was written with other adapters or frozen parts."""
+        load_state(folder, self.unwrapped.model, self.optimizer)
 
     # -- parts ---------------------------------------------------------------------------------
 
     def _begin(self, iteration: int) -> None:
         self.iteration = iteration
-        policy: Policy = self.accelerator.unwrap_model(self.policy)  # pyright: ignore
-        policy.temperature = temperature(self.config, iteration)
+        self.unwrapped.temperature = temperature(self.config, iteration)
 
     def _packs(self, sequences: Sequence[TokenSequence], weight_version: int) -> list[_Pack]:
         members = split_packs(sequences, self.config.learner.pack_tokens)
@@ -259,7 +254,8 @@ class Learner:
         )
         if self.address.world_size == 1:
             return counts
-        total: Any = self.accelerator.reduce(torch.tensor(counts, device=self.accelerator.device))
+        total = torch.tensor(counts, device=self.device)
+        dist.all_reduce(total)
         sequences, tokens = total.tolist()
         return sequences, tokens
 
@@ -275,7 +271,7 @@ class Learner:
         return self.image_processor.patchify(source.open())
 
     def _to_device(self, batch: Batch) -> Batch:
-        return batch.to(self.accelerator.device)
+        return batch.to(self.device)
 
 
 def _objective_inputs(

@@ -308,6 +308,19 @@ def test_state_that_does_not_fit_is_refused(results: Any, checkpoint: Path, tmp_
         load_state(tmp_path, plain, optimizer)
 
 
+@pytest.mark.parametrize("pattern", [".metadata", "*.distcp"])
+@pytest.mark.parametrize("left", [0, 100])
+def test_damaged_state_is_one_error_that_names_the_folder(
+    checkpoint: Path, tmp_path: Path, pattern: str, left: int
+) -> None:
+    model, optimizer = alone(Case(), checkpoint)
+    save_state(tmp_path / "state", model, optimizer)
+    for file in (tmp_path / "state").glob(pattern):
+        file.write_bytes(file.read_bytes()[:left])
+    with pytest.raises(CheckpointError, match="state: damaged learner state"):
+        load_state(tmp_path / "state", model, optimizer)
+
+
 @pytest.mark.parametrize(("plan", "named"), [((6, 3), "8 experts"), ((6, 4), "6 ranks")])
 def test_plans_that_do_not_divide_are_refused(plan: tuple[int, int], named: str) -> None:
     with pytest.raises(KVLError, match=named):
