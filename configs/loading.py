@@ -24,6 +24,7 @@ from pydantic_core import ErrorDetails
 
 from .base import SettingsError
 from .errors import ConfigError
+from .files import write_atomically
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -81,11 +82,7 @@ def load_config(
 
 def save_config(config: BaseModel, path: str | Path) -> None:
     """Write the whole resolved tree as YAML that loads back equal; never leaves half a file."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(dump_config(config), encoding="utf-8")
-    os.replace(partial, path)
+    write_atomically(Path(path), dump_config(config))
 
 
 def dump_config(config: BaseModel) -> str:

@@ -22,8 +22,10 @@ from rich.table import Table
 
 from ..configs.common import ProblemSource
 from ..configs.errors import ConfigError
+from ..configs.files import write_atomically
 from ..configs.rl import GraderConfig
 from ..configs.rollout import RolloutConfig
+from ..kimi_vl_model.soundness import check_checkpoint
 from ..problems.jsonl import records_of
 from ..problems.loading import load_problems
 from ..problems.prompt import THINK_CLOSE, THINK_OPEN
@@ -33,7 +35,6 @@ from ..rewards.grading.judge import resolved_type
 from ..rewards.types import GradeRequest, Outcome
 from ..rollouts.fleet import Fleet
 from ..rollouts.types import Rollout, SamplingSettings, StopReason
-from ..run_files.checkpoints import check_weights
 from .grade_file import encoded
 from .rate import begin_or_resume, in_chunks, write_report
 
@@ -94,7 +95,7 @@ def curate_file(
     if out.suffix != ".jsonl" or (out.exists() and out.samefile(source)):
         raise ConfigError(f"--out {out}: must be a .jsonl file other than the input")
     if checkpoint is not None:
-        check_weights(checkpoint)
+        check_checkpoint(checkpoint)
     problems, skipped = load_problems(ProblemSource(path=source))
     dropped = [Dropped(one.id, "unusable", one.reason) for one in skipped]
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -136,9 +137,7 @@ def curate_file(
     console.print(_table(counts, len(kept), guessed_at=checkpoint is not None))
     if not kept:
         raise ConfigError(f"{source}: no problem is left; {out.with_suffix('.json')} says why")
-    partial = out.with_name(f".{out.name}.partial")
-    partial.write_bytes(b"".join(map(encoded, records_of(kept, source, out))))
-    partial.replace(out)
+    write_atomically(out, b"".join(map(encoded, records_of(kept, source, out))))
     for path in (guesses, guesses.with_suffix(".json")):
         path.unlink(missing_ok=True)
     console.print(f"{out}\n{out.with_suffix('.json')}", soft_wrap=True, markup=False)

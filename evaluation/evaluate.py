@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from ..configs.common import ProblemSource
+from ..configs.files import write_atomically, write_json
 from ..configs.rl import GraderConfig
 from ..configs.rollout import RolloutConfig
+from ..kimi_vl_model.soundness import check_checkpoint
 from ..problems.loading import load_problems
 from ..problems.types import Problem, Skipped
 from ..rewards.grader import Grader
 from ..rewards.types import Policy
 from ..rollouts.fleet import Fleet
 from ..rollouts.types import RolloutFailure, SamplingSettings, StopReason
-from ..run_files.checkpoints import check_weights
-from ..run_files.recorder import write_atomically
 from .grading import grade_rollouts
 from .records import group_record
 from .types import Group
@@ -124,11 +124,10 @@ def write_evaluation(
     folder: Path, name: str, summary: dict[str, Any], runs: Mapping[str, Sequence[Group]]
 ) -> Path:
     """`name.json` and `name.jsonl` in `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in _rows(runs, folder)]
-    (folder / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+    write_atomically(folder / f"{name}.jsonl", "".join(lines))
     path = folder / f"{name}.json"
-    write_atomically(path, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+    write_json(path, summary)
     return path
 
 
@@ -149,7 +148,7 @@ def evaluate_checkpoint(
     Training is always graded by the strict policy; a checkpoint from elsewhere may not know the
     thinking markers, so `policy` is the caller's.
     """
-    check_weights(checkpoint)
+    check_checkpoint(checkpoint)
     problems, skipped = load_problems(source)
     with (
         Fleet(checkpoint, rollout, seed=seed) as fleet,

@@ -8,7 +8,6 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from ..configs.errors import ConfigError
+from ..configs.files import atomic_file
 from ..problems.types import CHOICE_LETTERS, AnswerType
 from ..rewards.grader import Grader
 from ..rewards.grading.judge import BadGold, check_gold, gold_letter
@@ -58,11 +58,9 @@ def grade_file(source: Path, out: Path, policy: Policy, workers: int, timeout: f
         raise ConfigError(f"--out {out}: is the input file")
     tally = Tally()
     started = time.monotonic()
-    partial = out.with_name(f".{out.name}.partial")
-    try:
+    with atomic_file(out) as written:
         with (
             open_lines(source) as lines,
-            open_output(partial, out) as written,
             Grader(workers, timeout, policy) as grader,
             Progress(
                 TextColumn("grading {task.fields[rows]} rows"),
@@ -82,10 +80,6 @@ def grade_file(source: Path, out: Path, policy: Policy, workers: int, timeout: f
                 progress.update(bar, completed=lines.tell(), rows=tally.rows)
         if not tally.rows:
             raise ConfigError(f"{source}: no row could be graded ({tally.bad} bad)")
-        partial.replace(out)
-    finally:
-        with suppress(OSError):
-            partial.unlink()
     console.print(tally.table(policy, time.monotonic() - started))
     console.print(str(out), soft_wrap=True)
 
@@ -95,14 +89,6 @@ def open_lines(source: Path):
         return source.open("rb")
     except OSError as error:
         raise ConfigError(f"{source}: cannot be read ({error.strerror or error})") from None
-
-
-def open_output(partial: Path, out: Path):
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        return partial.open("wb")
-    except OSError as error:
-        raise ConfigError(f"--out {out}: cannot be written ({error.strerror or error})") from None
 
 
 def chunks(lines, tally: Tally, console: Console) -> Iterator[list[Row]]:

@@ -17,15 +17,16 @@ from rich.table import Table
 
 from ..configs.common import ProblemSource
 from ..configs.errors import ConfigError
+from ..configs.files import write_json
 from ..configs.rl import GraderConfig
 from ..configs.rollout import RolloutConfig
+from ..kimi_vl_model.soundness import check_checkpoint
 from ..problems.jsonl import records_of
 from ..problems.loading import load_problems
 from ..problems.types import Problem
 from ..rewards.grader import Grader
 from ..rollouts.fleet import Fleet
 from ..rollouts.types import Rollout, RolloutFailure, SamplingSettings
-from ..run_files.checkpoints import check_weights
 from .grade_file import encoded
 from .grading import grade_rollouts
 
@@ -73,7 +74,7 @@ def rate_file(
     console = Console()
     if out.suffix != ".jsonl" or (out.exists() and out.samefile(source)):
         raise ConfigError(f"--out {out}: must be a .jsonl file other than the input")
-    check_weights(checkpoint)
+    check_checkpoint(checkpoint)
     problems, skipped = load_problems(ProblemSource(path=source))
     settings = {
         "checkpoint": str(checkpoint.absolute()),
@@ -208,9 +209,7 @@ def in_chunks(
 
 def write_report(path: Path, report: Mapping[str, Any]) -> None:
     """As JSON; the file is never half written."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_json(path, report)
 
 
 def _table(rates: Sequence[float], checkpoint: Path) -> Table:

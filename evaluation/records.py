@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..configs.files import write_atomically
 from ..problems import pictures
 from ..problems.types import ImageSource
-from ..run_files.recorder import write_atomically
 from .types import GradedResponse, Group
 
 Record = dict[str, Any]
@@ -31,7 +30,6 @@ def write_transcripts(folder: Path, iteration: int, groups: Sequence[Group], lim
     """The first `limit` groups of an iteration, one per line."""
     if limit <= 0 or not groups:
         return
-    folder.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(group_record(group, folder)) + "\n" for group in groups[:limit]]
     write_atomically(folder / f"iteration_{iteration:06d}.jsonl", "".join(lines))
 
@@ -76,10 +74,7 @@ def image_reference(image: ImageSource, folder: Path) -> str:
     name = f"images/{hashlib.sha256(data).hexdigest()[:16]}.{_image_format(data)}"
     path = folder / name
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_bytes(data)
-        os.replace(partial, path)
+        write_atomically(path, data)
     return name
 
 

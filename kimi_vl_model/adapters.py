@@ -19,7 +19,7 @@ from torch.distributed.tensor import DTensor
 
 from ..configs.common import LoRAConfig
 from .checkpoint import persistent_state
-from .folders import new_folder, writing
+from .folders import checkpoint_folder
 from .modeling import KimiVLForConditionalGeneration
 from .parallel.mesh import local_rows, whole
 
@@ -85,7 +85,7 @@ def save_adapter(
     """
     settings = adapted.peft_config["default"]
     settings.base_model_name_or_path = str(source)
-    with new_folder(folder) as partial, writing(folder):
+    with checkpoint_folder(folder) as partial:
         settings.save_pretrained(str(partial))
         save_file(tensors, partial / "adapter_model.safetensors", metadata={"format": "pt"})
 

@@ -22,7 +22,7 @@ from transformers.models.deepseek_v3.modeling_deepseek_v3 import (
 
 from ..configs.errors import CheckpointError
 from .configuration import KimiVLConfig
-from .folders import copy_other_files, new_folder, writing
+from .folders import checkpoint_folder, copy_other_files
 from .json_files import read_object, shown, shown_name
 from .modeling import KimiVLForConditionalGeneration
 from .settings import check_model
@@ -193,10 +193,9 @@ def export_checkpoint(
     stored, problems = stored_tensors(source)
     raise_first(problems)
     dtypes = {name: tensor.dtype for name, tensor in stored.items()}
-    with new_folder(out) as partial:
-        with writing(out):
-            copy_other_files(source, partial)
-        writer = _ShardWriter(partial, out, max_shard_bytes)
+    with checkpoint_folder(out) as partial:
+        copy_other_files(source, partial)
+        writer = _ShardWriter(partial, max_shard_bytes)
         for name, tensor in published_tensors(state):
             if name not in dtypes:
                 raise CheckpointError(f"{source}: has no tensor {name}, so it cannot be exported")
@@ -214,8 +213,8 @@ def export_checkpoint(
 
 
 class _ShardWriter:
-    def __init__(self, folder: Path, out: Path, max_bytes: int) -> None:
-        self.folder, self.out, self.max_bytes = folder, out, max_bytes
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        self.folder, self.max_bytes = folder, max_bytes
         self.shard: dict[str, torch.Tensor] = {}
         self.shard_bytes = 0
         self.shards: list[list[str]] = []
@@ -230,8 +229,7 @@ class _ShardWriter:
 
     def _flush(self) -> None:
         path = self.folder / f"{len(self.shards)}.safetensors"
-        with writing(self.out):
-            save_file(self.shard, path, metadata={"format": "pt"})
+        save_file(self.shard, path, metadata={"format": "pt"})
         self.shards.append(list(self.shard))
         self.shard, self.shard_bytes = {}, 0
 
@@ -244,5 +242,4 @@ class _ShardWriter:
             os.replace(self.folder / f"{number}.safetensors", self.folder / file)
             weight_map.update(dict.fromkeys(names, file))
         index = {"metadata": {"total_size": self.total_bytes}, "weight_map": weight_map}
-        with writing(self.out):
-            (self.folder / INDEX_FILE).write_text(json.dumps(index, indent=2, sort_keys=True))
+        (self.folder / INDEX_FILE).write_text(json.dumps(index, indent=2, sort_keys=True))

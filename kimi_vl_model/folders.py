@@ -1,4 +1,4 @@
-"""Checkpoint folders are written under a hidden name and appear under their own when complete."""
+"""Checkpoint folders: whole or absent, modes by the umask, free of what is not theirs."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from safetensors import SafetensorError
-
-from ..configs.errors import CheckpointError, KVLError
+from ..configs.errors import CheckpointError
+from ..configs.files import atomic_folder
 from .json_files import shown_name
 
 # Weights in whatever format, and the state of whoever trained them: none is of a new model.
@@ -28,54 +27,12 @@ _STRAY = re.compile(
 
 
 @contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
-    """An empty folder to fill, which takes the place of `out` if the block ends without an error
-    and is removed otherwise.
-
-    Raises KVLError if it cannot be made or moved, or if `out` is a file.
-    """
-    out = Path(os.path.abspath(out))
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    with writing(out):
-        if out.exists() and not out.is_dir():
-            raise KVLError(f"{out}: is a file, not a folder")
-        partial.mkdir(parents=True)
-    try:
+def checkpoint_folder(out: Path) -> Iterator[Path]:
+    """An empty folder to fill with a checkpoint, which takes the place of `out` if the block ends
+    without an error; its files follow the umask. Raises KVLError if it cannot be written."""
+    with atomic_folder(Path(os.path.abspath(out))) as partial:
         yield partial
-        with writing(out):
-            replace_folder(partial, out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-@contextmanager
-def writing(out: Path) -> Iterator[None]:
-    """Around what writes `out`, and nothing else: a full disk or a read-only one is a KVLError."""
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise KVLError(
-            f"{out}: cannot be written ({reason}); free space, or choose another folder"
-        ) from error
-
-
-def replace_folder(partial: Path, out: Path) -> None:
-    """Rename a finished folder into place, over an older one if there is one."""
-    _follow_umask(partial)
-    old = out.with_name(f".{out.name}.old")
-    _remove(old)
-    if not out.exists():
-        os.replace(partial, out)
-        return
-    os.replace(out, old)
-    try:
-        os.replace(partial, out)
-    except OSError:
-        os.replace(old, out)
-        raise
-    _remove(old)
+        _follow_umask(partial)
 
 
 def copy_other_files(source: Path, folder: Path) -> None:
@@ -99,9 +56,3 @@ def _follow_umask(folder: Path) -> None:
     for file in folder.rglob("*.safetensors"):
         if not file.is_symlink():
             file.chmod(mode)
-
-
-def _remove(path: Path) -> None:
-    if path.is_symlink():
-        path.unlink()
-    shutil.rmtree(path, ignore_errors=True)

@@ -20,7 +20,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from ..configs.errors import KVLError
 from .checkpoint import SINGLE_FILE, persistent_state, published_tensors
 from .configuration import KimiVLConfig
-from .folders import new_folder, writing
+from .folders import checkpoint_folder
 from .modeling import KimiVLForConditionalGeneration
 from .tokenization import PATTERN, RESERVED_SLOTS
 
@@ -119,7 +119,7 @@ def write_tiny_checkpoint(
     folder = Path(folder)
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "tiktoken.model").is_file():
         raise KVLError(f"{folder}: holds something else than a checkpoint; choose another folder")
-    with new_folder(folder) as partial, writing(folder):
+    with checkpoint_folder(folder) as partial:
         _write_tiny(partial, seed, texts, text_config, vision_config, dtype)
     return folder
 

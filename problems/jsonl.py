@@ -23,13 +23,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from ..configs.files import atomic_file, write_atomically
 from . import pictures
 from .json_lines import BadLine, Record, id_of, lines_of, parsed
 from .types import (
@@ -83,18 +83,12 @@ def write_jsonl(problems: Iterable[Problem], path: Path) -> int:
     Raises `ProblemError` if an image cannot be read or its format is unknown.
     """
     folder = path.parent / "images"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     count = 0
-    try:
-        with partial.open("w", encoding="utf-8") as lines:
-            for problem in problems:
-                record = _record(problem, folder)
-                lines.write(json.dumps(record, ensure_ascii=False) + "\n")
-                count += 1
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with atomic_file(path) as lines:
+        for problem in problems:
+            record = _record(problem, folder)
+            lines.write(f"{json.dumps(record, ensure_ascii=False)}\n".encode())
+            count += 1
     return count
 
 
@@ -321,8 +315,5 @@ def _store(image: ImageSource, folder: Path) -> str:
     name = f"{hashlib.sha256(data).hexdigest()[:20]}.{suffix}"
     target = folder / name
     if not target.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f"{name}.{os.getpid()}.tmp"
-        partial.write_bytes(data)
-        partial.replace(target)
+        write_atomically(target, data)
     return name

@@ -14,7 +14,8 @@ from ..problems.prompt import THINK_CLOSE, THINK_OPEN
 from ..problems.types import CHOICE_LETTERS, PLACEHOLDER
 from ..rewards.types import Outcome
 from ..rollouts.types import StopReason
-from ..run_files.recorder import Record, read_lines, transcript_files
+from ..run_files.metrics_file import Record, read_lines
+from ..run_files.recorder import transcript_files
 
 CARDS = 12
 MAX_TEXT_CHARACTERS = 12_000

@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..run_files.recorder import Record, read_lines
+from ..run_files.metrics_file import Record, read_lines
+from ..run_files.stages import ITERATION_STAGES, seconds_in
 from .charts import Chart, Series, bar_chart, line_chart, stacked_chart
-
-# Evaluations and checkpoints happen at some iterations only and would hide the others.
-ITERATION_STAGES = ("rollout", "grade", "reference", "learn", "sync")
 
 
 def curves(
@@ -77,7 +75,7 @@ def curves(
         stacked_chart(
             "Seconds per iteration",
             steps,
-            {stage: line(stage, f"seconds_{stage}").values for stage in ITERATION_STAGES},
+            {stage: line(stage, seconds_in(stage)).values for stage in ITERATION_STAGES},
         ),
         chart(
             "Tokens per second",

@@ -11,8 +11,9 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ..configs.errors import KVLError
+from ..configs.files import write_atomically
 from ..problems.pictures import allowed_folders
-from ..run_files.recorder import Record, read_lines, read_records, write_atomically
+from ..run_files.metrics_file import Record, read_lines, read_records
 from .cards import change_counts, evaluation_cards, transcript_cards
 from .curves import breakdowns, curves, sft_loss
 

@@ -9,6 +9,7 @@ from tyro.conf import FlagCreatePairsOff, arg
 from tyro.extras import SubcommandApp
 
 from ..configs.errors import ConfigError, user_errors
+from ..configs.process import import_nothing_from_here
 
 if TYPE_CHECKING:
     from ..configs.rl import GraderConfig
@@ -217,6 +218,7 @@ def _engine_settings(
 
 def main() -> None:
     with user_errors():
+        import_nothing_from_here()
         app.cli(
             prog="kvl-rl",
             description="Reinforcement learning for Kimi-VL.",

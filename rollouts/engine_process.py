@@ -10,6 +10,7 @@ import multiprocessing.forkserver
 import os
 import threading
 
+from ..configs.process import import_nothing_from_here
 from ..configs.rollout import EngineConfig
 
 # Imported once, in parallel with the actor's own imports, by the server the engine forks from.
@@ -18,6 +19,7 @@ ENGINE_MODULES = ["vllm.v1.engine.core", "vllm.v1.worker.cpu_worker", "kvl.rollo
 
 def set_environment(config: EngineConfig, on_gpu: bool) -> None:
     """Process-wide settings; vLLM has no arguments for them."""
+    import_nothing_from_here()  # also in the workers of a cluster that others started
     os.environ.update(
         HF_HUB_OFFLINE="1",
         TRANSFORMERS_OFFLINE="1",

@@ -12,9 +12,11 @@ from types import TracebackType
 from typing import Any
 
 import ray
+from ray._private import utils as ray_utils
 from ray._private.services import find_bootstrap_address
 from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+from ray.job_config import JobConfig
 
 from ..configs.errors import KVLError
 from ..configs.rollout import EngineConfig, RolloutConfig
@@ -41,24 +43,55 @@ def connect() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    quiet: dict[str, Any] = {"logging_level": "ERROR", "configure_logging": True}
-    if (address := _running_cluster()) is not None:
-        ray.init(address=address, **quiet)
-    else:
-        try:
-            ray.init(
-                address="local",
-                num_cpus=max(_LOCAL_CPUS, os.cpu_count() or 1),
-                object_store_memory=_LOCAL_OBJECT_STORE_BYTES,
-                include_dashboard=False,
-                **quiet,
-            )
-        except Exception as error:  # Ray's own type when the machine is too busy for its 30 s
-            raise WorkerError(f"Ray could not start on this machine: {error}") from error
+    quiet: dict[str, Any] = {
+        "logging_level": "ERROR",
+        "configure_logging": True,
+        "job_config": _WithoutWorkingDirectory(),
+    }
+    try:
+        with _own_sigterm_handler():
+            if (address := _running_cluster()) is not None:
+                ray.init(address=address, **quiet)
+            else:
+                _start_cluster(quiet)
+        yield
+    finally:
+        # Also after a signal in the middle of the start: what has started goes.
+        ray.shutdown()
+
+
+def _start_cluster(quiet: dict[str, Any]) -> None:
+    try:
+        ray.init(
+            address="local",
+            num_cpus=max(_LOCAL_CPUS, os.cpu_count() or 1),
+            object_store_memory=_LOCAL_OBJECT_STORE_BYTES,
+            include_dashboard=False,
+            **quiet,
+        )
+    except Exception as error:  # Ray's own type when the machine is too busy for its 30 s
+        raise WorkerError(f"Ray could not start on this machine: {error}") from error
+
+
+class _WithoutWorkingDirectory(JobConfig):
+    """Ray puts the directory that a command was started in on the import path of its workers,
+    where a folder of the user's that is called `datasets` hides the package. Not that of a job
+    with a working_dir of its own."""
+
+    def _runtime_env_has_working_dir(self) -> bool:
+        return True
+
+
+@contextmanager
+def _own_sigterm_handler() -> Iterator[None]:
+    """Ray replaces the command's handler by one that exits without a word. Not afterwards: a
+    signal may come while Ray starts."""
+    theirs = ray_utils.set_sigterm_handler
+    ray_utils.set_sigterm_handler = lambda _handler: None
     try:
         yield
     finally:
-        ray.shutdown()
+        ray_utils.set_sigterm_handler = theirs
 
 
 def _running_cluster() -> str | None:

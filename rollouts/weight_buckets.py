@@ -15,6 +15,9 @@ from typing import Any
 
 import torch
 
+from ..configs.errors import FileError
+from ..configs.files import file_errors
+
 SHARED_MEMORY = Path("/dev/shm")
 FILE_PREFIX = "kvl-weights-"
 DEFAULT_BUCKET_BYTES = 256 * 2**20
@@ -38,8 +41,10 @@ def weight_buckets(
     if bucket_bytes < 1:
         raise ValueError(f"bucket_bytes must be positive, not {bucket_bytes}")
     remove_abandoned(directory)
+    with file_errors(directory):
+        free = shutil.disk_usage(directory).free
     # Engines may still hold two buckets mapped while the third is written.
-    bucket_bytes = max(1, min(bucket_bytes, shutil.disk_usage(directory).free // 3))
+    bucket_bytes = max(1, min(bucket_bytes, free // 3))
     bucket: list[tuple[str, torch.Tensor]] = []
     size = 0
     for name, tensor in named_tensors:
@@ -57,8 +62,16 @@ def remove_abandoned(directory: Path = SHARED_MEMORY) -> None:
     """Remove the buckets of processes that were killed before they could do it themselves."""
     for path in directory.glob(f"{FILE_PREFIX}*"):
         owner = path.name.removeprefix(FILE_PREFIX).partition("-")[0]
-        if owner.isdigit() and not Path("/proc", owner).exists():
+        if owner.isdigit() and not _lives(Path("/proc", owner, "stat")):
             path.unlink(missing_ok=True)
+
+
+def _lives(stat: Path) -> bool:
+    """Whether the process is there and is not a zombie, which nobody in a container may bury."""
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 def _aligned(size: int) -> int:
@@ -73,16 +86,17 @@ def _one_bucket(
     for _name, tensor in bucket:
         offsets.append(_aligned(end))
         end = offsets[-1] + tensor.numel() * tensor.element_size()
-    descriptor, path = tempfile.mkstemp(prefix=f"{FILE_PREFIX}{os.getpid()}-", dir=directory)
+    with file_errors(directory):
+        descriptor, path = tempfile.mkstemp(prefix=f"{FILE_PREFIX}{os.getpid()}-", dir=directory)
     try:
         try:
             # fallocate, not truncate: a full /dev/shm is an error here, not a SIGBUS later.
             try:
                 os.posix_fallocate(descriptor, 0, max(end, 1))
             except OSError as error:
-                raise OSError(
-                    f"{directory} has no room for {end} bytes of weights ({bucket[0][0]}, …); "
-                    "make it larger (docker run --shm-size)"
+                raise FileError(
+                    f"{directory}: no room for {end} bytes of weights ({bucket[0][0]}, …): "
+                    f"{error.strerror}; make it larger (docker run --shm-size)"
                 ) from error
             with mmap.mmap(descriptor, max(end, 1)) as memory:
                 for (_name, tensor), offset in zip(bucket, offsets, strict=True):

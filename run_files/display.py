@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.live import Live
@@ -13,10 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from .stages import ITERATION_STAGES, Stage, seconds_in
+
 Metrics = Mapping[str, Any]
 
-# The stages every iteration has; the others come now and then and get no column.
-STAGES = ("rollout", "grade", "reference", "learn", "sync")
 ROWS_SHOWN = 8
 WIDTH_WITH_STAGES = 112  # characters; a narrower terminal shows the total seconds only
 MISSING = "–"
@@ -40,7 +40,7 @@ class Display:
     def __init__(self, total_iterations: int, console: Console | None = None) -> None:
         self._console = console or Console()
         self._total = total_iterations
-        self._stage: tuple[str, float] | None = None
+        self._stage: tuple[Stage, float] | None = None
         self._rows: deque[Metrics] = deque(maxlen=ROWS_SHOWN)
         self._progress = Progress(
             TextColumn("[bold]RL"),
@@ -70,7 +70,7 @@ class Display:
         self._rows = deque(records, maxlen=ROWS_SHOWN)
         self._progress.reset(self._task, completed=next_iteration)
 
-    def stage(self, name: str | None) -> None:
+    def stage(self, name: Stage | None) -> None:
         self._stage = None if name is None else (name, time.perf_counter())
 
     def show(self, record: Metrics) -> None:
@@ -105,13 +105,13 @@ def plain_line(record: Metrics, total_iterations: int) -> str:
         if name.startswith("evaluation/") and value is not None:
             parts.append(f"{name} {value:.4g}")
     stages = [f"{stage} {seconds:.1f}" for stage, seconds in _stage_seconds(record).items()]
-    total = _written(record, "seconds_total", "{:.1f} s")
+    total = _written(record, seconds_in("total"), "{:.1f} s")
     parts.append(f"{total} ({', '.join(stages)})" if stages else total)
     return " · ".join(parts)
 
 
 def _table(rows: Sequence[Metrics], width: int) -> Table:
-    stages = STAGES if width >= WIDTH_WITH_STAGES else ()
+    stages = ITERATION_STAGES if width >= WIDTH_WITH_STAGES else ()
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
     for heading in ("iteration", *(column[0] for column in COLUMNS)):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -121,18 +121,14 @@ def _table(rows: Sequence[Metrics], width: int) -> Table:
         table.add_row(
             str(row["iteration"]),
             *(_written(row, name, form) for _, name, form in COLUMNS),
-            *(_written(row, f"seconds_{stage}", "{:.1f}") for stage in ("total", *stages)),
+            *(_written(row, seconds_in(stage), "{:.1f}") for stage in ("total", *stages)),
         )
     return table
 
 
 def _stage_seconds(record: Metrics) -> dict[str, float]:
     """The stages this iteration went through, with their seconds."""
-    return {
-        name.removeprefix("seconds_"): value
-        for name, value in record.items()
-        if name.startswith("seconds_") and name != "seconds_total" and value
-    }
+    return {stage: value for stage in get_args(Stage) if (value := record.get(seconds_in(stage)))}
 
 
 def _written(record: Metrics, name: str, form: str) -> str:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
-import math
-import os
 import re
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console
 
+from ..configs.files import append_lines, file_errors, write_atomically
 from .display import Display
+from .evaluations import rewind_evaluations
+from .metrics_file import MetricsFile, Record, read_lines
+from .stages import Stage, seconds_in
 from .trackers import Sink, check_trackers, open_tracker
-
-Record = dict[str, Any]
 
 _TRANSCRIPT = re.compile(r"iteration_(\d+)\.jsonl")
 
@@ -44,11 +44,13 @@ class Recorder:
         self._sinks: list[Sink] | None = None
         self._purge_step: int | None = None
         self._display = Display(total_iterations, console)
-        self._seconds: dict[str, float] = {}
+        self._metrics = MetricsFile(run_dir / "metrics.jsonl", "iteration")
+        self._seconds: dict[Stage, float] = {}
         self._last_log = time.perf_counter()
 
     def __enter__(self) -> Recorder:
-        self.run_dir.mkdir(parents=True, exist_ok=True)
+        with file_errors(self.run_dir):
+            self.run_dir.mkdir(parents=True, exist_ok=True)
         self._last_log = time.perf_counter()
         self._display.start()
         return self
@@ -63,7 +65,7 @@ class Recorder:
         self._close_sinks()
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
+    def stage(self, name: Stage) -> Iterator[None]:
         """Add the wall seconds of the block to the iteration's `seconds_<name>`."""
         self._display.stage(name)
         started = time.perf_counter()
@@ -81,22 +83,26 @@ class Recorder:
         tokens, their tokens per second are added.
         """
         now = time.perf_counter()
-        seconds = {f"seconds_{stage}": round(value, 3) for stage, value in self._seconds.items()}
-        seconds["seconds_total"] = round(now - self._last_log, 3)
-        given = {**_throughput(metrics, self._seconds), **metrics, **seconds}
+        seconds = {seconds_in(stage): round(value, 3) for stage, value in self._seconds.items()}
+        seconds[seconds_in("total")] = round(now - self._last_log, 3)
+        rates = _throughput(metrics, self._seconds)
         self._seconds, self._last_log = {}, now
-        values = {name: _finite(value) for name, value in given.items()}
-        record = {"iteration": iteration, "timestamp": round(time.time(), 3), **values}
-        _append(self.run_dir / "metrics.jsonl", record)
-        known = {name: value for name, value in values.items() if value is not None}
+        counted = {"iteration": iteration, "timestamp": round(time.time(), 3)}
+        record = self._metrics.append({**counted, **rates, **metrics, **seconds})
+        known = {n: v for n, v in record.items() if n not in counted and v is not None}
         for sink in self._open_sinks():
             sink.log(iteration, known)
         self._display.show(record)
+        if skipped := record.get("steps_skipped"):
+            self._display.message(
+                f"iteration {iteration}: {skipped} optimizer step(s) skipped, because the loss or "
+                "the gradient norm was not finite; the weights did not move in them"
+            )
 
     def failure(self, iteration: int, problem_id: str, reason: str) -> None:
         """Report a problem that could not be used; `iteration` is -1 while problems are loaded."""
         line = {"iteration": iteration, "id": problem_id, "reason": reason}
-        _append(self.run_dir / "failures.jsonl", line)
+        append_lines(self.run_dir / "failures.jsonl", [json.dumps(line)])
         self._display.message(f"left out {problem_id}: {reason}")
 
     def rewind(self, iteration: int) -> None:
@@ -105,23 +111,18 @@ class Recorder:
         Call it once before the first iteration, also of a fresh run (with 0): the metrics of the
         folder then end right before `iteration`, whatever an earlier process left behind.
         """
-        path = self.run_dir / "metrics.jsonl"
-        records = [record for record in read_records(path) if record["iteration"] < iteration]
-        if path.exists():
-            write_atomically(path, "".join(json.dumps(record) + "\n" for record in records))
+        records = self._metrics.continue_after(iteration - 1)
         failures = self.run_dir / "failures.jsonl"
-        kept = [line for line in read_lines(failures) if line["iteration"] < iteration]
         if failures.exists():
+            kept = [line for line in read_lines(failures) if _at(line) < iteration]
             # A resumed run has just reported the records that it skipped while loading again.
             lines = dict.fromkeys(json.dumps(line) + "\n" for line in kept)
             write_atomically(failures, "".join(lines))
         for transcript, written_at in transcript_files(self.run_dir):
             if written_at >= iteration:
-                transcript.unlink()
-        for evaluation in (self.run_dir / "evaluation").glob("*.json"):
-            # It counts finished iterations: the one of 0 comes before the first.
-            if json.loads(evaluation.read_text())["iteration"] > iteration:
-                evaluation.unlink()
+                with file_errors(transcript):
+                    transcript.unlink()
+        rewind_evaluations(self.run_dir, iteration, self._display.message)
         # Trackers open at the next log, because TensorBoard takes its purge step when it opens.
         self._close_sinks()
         self._purge_step = iteration
@@ -144,25 +145,6 @@ class Recorder:
         self._sinks = None
 
 
-def read_records(path: Path) -> list[Record]:
-    """The iterations in a metrics.jsonl."""
-    return [record for record in read_lines(path) if isinstance(record.get("iteration"), int)]
-
-
-def read_lines(path: Path) -> list[Record]:
-    """The readable records of a JSONL file, without a line that a kill cut short."""
-    records = []
-    # Not splitlines: model text may hold other line separators than \n.
-    for line in path.read_bytes().split(b"\n") if path.exists() else ():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(record, dict):
-            records.append(record)
-    return records
-
-
 def transcript_files(run_dir: Path) -> list[tuple[Path, int]]:
     """The transcripts of a run with their iterations, oldest first."""
     found = [
@@ -173,39 +155,22 @@ def transcript_files(run_dir: Path) -> list[tuple[Path, int]]:
     return sorted(found, key=lambda item: item[1])
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file by its new version; a kill leaves the old one or the new one whole."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+def _at(failure: Record) -> int:
+    """The iteration of a line in failures.jsonl; that of a line without one never comes."""
+    iteration = failure.get("iteration")
+    return iteration if isinstance(iteration, int) else sys.maxsize
 
 
 def _throughput(
-    metrics: Mapping[str, float | None], seconds: Mapping[str, float]
+    metrics: Mapping[str, float | None], seconds: Mapping[Stage, float]
 ) -> dict[str, float]:
     """Tokens per second of the two stages that handle tokens, where both numbers are known."""
     rates = {}
-    for name, count, stage in (
+    counts: tuple[tuple[str, float | None, Stage], ...] = (
         ("rollout_tokens_per_second", metrics.get("sampled_tokens"), "rollout"),
         ("learner_tokens_per_second", metrics.get("learner_tokens"), "learn"),
-    ):
+    )
+    for name, count, stage in counts:
         if count is not None and seconds.get(stage):
             rates[name] = round(count / seconds[stage], 1)
     return rates
-
-
-def _append(path: Path, record: Record) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record, allow_nan=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _finite(value: float | None) -> float | None:
-    """A number that JSON can hold, also from a NumPy or one-element torch value."""
-    if value is None or not math.isfinite(value):
-        return None
-    return value if isinstance(value, int) else float(value)

@@ -9,6 +9,7 @@ from tyro.conf import FlagCreatePairsOff, arg
 from tyro.extras import SubcommandApp
 
 from ..configs.errors import ConfigError, user_errors
+from ..configs.process import import_nothing_from_here
 
 app = SubcommandApp()
 
@@ -177,6 +178,7 @@ def inspect(
 
 def main() -> None:
     with user_errors():
+        import_nothing_from_here()
         app.cli(
             prog="kvl-sft",
             description="Supervised fine-tuning for Kimi-VL.",

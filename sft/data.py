@@ -7,7 +7,6 @@ the still encoded images, so a row costs about what its file costs; pixels exist
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -18,6 +17,7 @@ import numpy as np
 from datasets import Dataset, Features, List, Value
 
 from ..configs.errors import KVLError
+from ..configs.files import write_atomically
 from ..kimi_vl_model.processing import KimiVLProcessor
 from ..problems.prompt import prompt_parts, target_text
 from ..problems.types import ImageSource, Problem, ProblemError, Skipped
@@ -103,8 +103,5 @@ def skip_counts(skipped: Sequence[Skipped]) -> str:
 
 def write_skipped(skipped: Sequence[Skipped], path: Path) -> None:
     """One JSON line (id, reason) per record left out; an empty file says that nothing was."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(
-        "".join(json.dumps(asdict(record), ensure_ascii=False) + "\n" for record in skipped)
-    )
-    os.replace(partial, path)
+    lines = (json.dumps(asdict(record), ensure_ascii=False) + "\n" for record in skipped)
+    write_atomically(path, "".join(lines))

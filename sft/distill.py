@@ -19,17 +19,18 @@ from rich.console import Console
 
 from ..configs.common import ProblemSource
 from ..configs.errors import ConfigError
+from ..configs.files import atomic_file
 from ..configs.rl import GraderConfig
 from ..configs.rollout import RolloutConfig
 from ..evaluation.grading import grade_rollouts
 from ..evaluation.rate import in_chunks
+from ..kimi_vl_model.soundness import check_checkpoint
 from ..problems.jsonl import records_of
 from ..problems.loading import load_problems
 from ..problems.types import Problem
 from ..rewards.grader import Grader
 from ..rollouts.fleet import Fleet
 from ..rollouts.types import RolloutFailure, SamplingSettings
-from ..run_files.checkpoints import check_weights
 from .distill_samples import SamplesFile, Source, weights_digest
 from .distill_selection import Response, demonstration, diverse, pass_rate, shortest
 from .preference import preference_rows
@@ -65,7 +66,7 @@ def distill(
     samples_path = out.with_suffix(".samples.jsonl")
     if out.exists() and not samples_path.exists():
         raise ConfigError(f"--out {out}: exists and was not written by distill; choose another")
-    check_weights(checkpoint)
+    check_checkpoint(checkpoint)
     problems, skipped = load_problems(source)
     out.parent.mkdir(parents=True, exist_ok=True)
     origin = Source(
@@ -187,7 +188,5 @@ def summary(
 
 
 def _write(rows: Sequence[dict[str, Any]], out: Path) -> None:
-    partial = out.with_name(f".{out.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    partial.replace(out)
+    with atomic_file(out) as file:
+        file.writelines(f"{json.dumps(row, ensure_ascii=False)}\n".encode() for row in rows)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ..configs.errors import KVLError
+from ..configs.files import append_lines
 from ..evaluation.types import Group
 from ..problems.types import Problem
 from ..rewards.types import Outcome
@@ -79,11 +79,8 @@ class SamplesFile:
                 **self._source,
                 "responses": [asdict(response) for response in responses],
             }
-            lines.append(json.dumps(line, ensure_ascii=False) + "\n")
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write("".join(lines))
-            file.flush()
-            os.fsync(file.fileno())
+            lines.append(json.dumps(line, ensure_ascii=False))
+        append_lines(self.path, lines)
 
     def _read(self) -> None:
         whole = 0

@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from ..configs.errors import ConfigError
+from ..configs.files import file_errors
 from ..kimi_vl_model.checkpoint import export_checkpoint
-from ..kimi_vl_model.folders import writing
 from ..kimi_vl_model.stored_tensors import StoredTensor, raise_first, stored_tensors
 
 # safetensors copies a shard to write it: small ones keep the peak at a few gigabytes.
@@ -38,7 +38,7 @@ def merge(
     the checkpoints differ in names or shapes, and KVLError if `out` cannot be written.
     """
     shares = mixing_weights(len(checkpoints), weights)
-    with writing(out):
+    with file_errors(out):
         exists = os.path.lexists(out)
     if exists:
         raise ConfigError(f"--out {out}: already exists; choose another folder or delete it")

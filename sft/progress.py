@@ -1,46 +1,12 @@
-"""What a run leaves and shows while it trains: metrics.jsonl and a progress bar."""
+"""What a run shows while it trains."""
 
 from __future__ import annotations
 
-import json
-import os
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-
-
-class MetricsFile:
-    """`metrics.jsonl`: one line per log. A resumed run continues it without repeating a step.
-
-    seconds     training time so far, over all sessions of the run
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.seconds = 0.0
-
-    def continue_from(self, step: int) -> None:
-        """Drop the lines of steps that will be trained again, and a line cut short by a kill."""
-        records = []
-        for line in self.path.read_text().splitlines() if self.path.exists() else []:
-            try:
-                record = json.loads(line)
-            except ValueError:
-                break
-            if record["step"] > step:
-                break
-            records.append(record)
-        partial = self.path.with_name(f".{self.path.name}.partial")
-        partial.write_text("".join(json.dumps(record) + "\n" for record in records))
-        os.replace(partial, self.path)
-        self.seconds = records[-1]["seconds"] if records else 0.0
-
-    def append(self, record: dict[str, Any]) -> None:
-        with self.path.open("a") as file:
-            file.write(json.dumps(record) + "\n")
 
 
 class ProgressBar(TrainerCallback):

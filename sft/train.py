@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from transformers.integrations.integration_utils import TensorBoardCallback
 from trl.trainer.sft_config import SFTConfig as TRLConfig
 
 from ..configs import loading
-from ..configs.errors import KVLError
 from ..configs.sft import SFTConfig
 from ..kimi_vl_model.adapters import adapter_tensors, add_adapters, merged_state, save_adapter
 from ..kimi_vl_model.checkpoint import export_checkpoint, load_model
@@ -24,9 +24,12 @@ from ..kimi_vl_model.processing import KimiVLProcessor
 from ..kimi_vl_model.soundness import check_checkpoint
 from ..problems.loading import load_problems
 from ..problems.types import Skipped
-from .checkpoints import last_complete, step_of
+from ..run_files.checkpoints import Checkpoint, Checkpoints
+from ..run_files.identity import identity, require_same_run
+from ..run_files.lock import locked
+from ..run_files.metrics_file import MetricsFile
 from .data import build_dataset, skip_counts, write_skipped
-from .progress import MetricsFile, ProgressBar
+from .progress import ProgressBar
 from .trainer import KimiVLSFTTrainer, training_arguments
 
 # What another session of the same run may change without changing what is learned.
@@ -44,18 +47,30 @@ def train(config: SFTConfig) -> Path:
     arguments = training_arguments(config)
     console = Console(quiet=not arguments.should_save, soft_wrap=True)
     final = config.run_dir / "final"
-    resumed = last_complete(config.run_dir / "checkpoints")
-    if final.is_dir() or resumed is not None:
-        _require_same_run(config)
+    if not final.is_dir():
+        check_checkpoint(config.checkpoint)  # before anything is written
+    with locked(config.run_dir) if arguments.should_save else nullcontext():
+        return _train(config, arguments, console, final)
+
+
+def _train(config: SFTConfig, arguments: TRLConfig, console: Console, final: Path) -> Path:
+    paths = {"checkpoint": config.checkpoint, "problems.path": config.problems.path}
+    run = identity(config, MAY_CHANGE, paths)
+    saved = config.run_dir / "config.yaml"
+    checkpoints = Checkpoints(
+        config.run_dir / "checkpoints", "step", config.keep_checkpoints, run, console.print
+    )
+    if saved.is_file() and (final.is_dir() or any(checkpoints.folder.glob("[!.]*"))):
+        require_same_run(saved, config, MAY_CHANGE, run, checkpoints.known_contents())
     if final.is_dir():
         console.print(f"{config.run_dir}: already finished, the checkpoint is in {final}")
         return final
-    check_checkpoint(config.checkpoint)  # before anything is written
-    trainer, bar = _prepare(config, arguments, console, 0 if resumed is None else step_of(resumed))
+    resumed = checkpoints.latest()
+    trainer, bar = _prepare(config, arguments, console, checkpoints, resumed)
     if resumed is not None:
-        console.print(f"resuming from {resumed}")
+        console.print(f"resuming from {resumed.folder}")
     try:
-        trainer.train(None if resumed is None else str(resumed))
+        trainer.train(None if resumed is None else str(resumed.folder))
     finally:
         bar.close()
     state: dict[str, Any] = trainer.accelerator.get_state_dict(trainer.model_wrapped)
@@ -72,9 +87,14 @@ def train(config: SFTConfig) -> Path:
 
 
 def _prepare(
-    config: SFTConfig, arguments: TRLConfig, console: Console, step: int
+    config: SFTConfig,
+    arguments: TRLConfig,
+    console: Console,
+    checkpoints: Checkpoints,
+    resumed: Checkpoint | None,
 ) -> tuple[KimiVLSFTTrainer, ProgressBar]:
-    """Read problems and model and start the run's files, `step` steps of which are done."""
+    """Read problems and model and start the run's files."""
+    step = 0 if resumed is None else resumed.position
     if config.precision.threads is not None:
         torch.set_num_threads(config.precision.threads)
     datasets.disable_progress_bars()
@@ -87,37 +107,25 @@ def _prepare(
     torch.manual_seed(config.seed)
     adapters = None if config.lora is None else add_adapters(model, config.lora)
 
-    metrics = MetricsFile(config.run_dir / "metrics.jsonl")
+    metrics = MetricsFile(config.run_dir / "metrics.jsonl", "step")
+    seconds = 0.0
     bar = ProgressBar(console)
     callbacks: list[TrainerCallback] = [bar]
     if arguments.should_save:
         config.run_dir.mkdir(parents=True, exist_ok=True)
         loading.save_config(config, config.run_dir / "config.yaml")
         write_skipped(skipped, config.run_dir / "skipped.jsonl")
-        metrics.continue_from(step)
+        if before := metrics.continue_after(step):
+            seconds = before[-1]["seconds"]
         if "tensorboard" in config.trackers:
             writer = SummaryWriter(config.run_dir / "tensorboard", purge_step=step + 1)
             callbacks.append(TensorBoardCallback(writer))
     report = f"; skipped {skip_counts(skipped)}: see {config.run_dir / 'skipped.jsonl'}"
     console.print(f"{len(dataset)} documents" + (report if skipped else ""))
-    trainer = KimiVLSFTTrainer(config, arguments, model, processor, dataset, metrics, callbacks)
+    trainer = KimiVLSFTTrainer(
+        config, arguments, model, processor, dataset, metrics, checkpoints, callbacks
+    )
     trainer.adapters = adapters
+    trainer.seconds = seconds
     trainer.remove_callback(PrinterCallback)
     return trainer, bar
-
-
-def _require_same_run(config: SFTConfig) -> None:
-    path = config.run_dir / "config.yaml"
-    if not path.is_file():
-        return
-    held = loading.load_config(path, SFTConfig)
-    changed = [
-        name
-        for name in SFTConfig.model_fields
-        if name not in MAY_CHANGE and getattr(held, name) != getattr(config, name)
-    ]
-    if changed:
-        raise KVLError(
-            f"{path}: this run_dir holds a run with another {', '.join(changed)}; "
-            "choose another run_dir, or delete this one to start over"
-        )

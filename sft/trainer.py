@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -17,15 +16,16 @@ from trl.trainer.sft_config import SFTConfig as TRLConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from ..configs.errors import KVLError
+from ..configs.files import file_errors
 from ..configs.sft import SFTConfig
 from ..kimi_vl_model.checkpoint import SINGLE_FILE, persistent_state
 from ..kimi_vl_model.modeling import KimiVLForConditionalGeneration
 from ..kimi_vl_model.optimizers import build_optimizer
 from ..kimi_vl_model.processing import KimiVLProcessor
 from ..kimi_vl_model.routing import balance, expert_load, load_metrics, recorded_routes
-from .checkpoints import PARTIAL, publish
+from ..run_files.checkpoints import Checkpoints
+from ..run_files.metrics_file import MetricsFile
 from .collator import PackingCollator
-from .progress import MetricsFile
 
 
 def training_arguments(config: SFTConfig) -> TRLConfig:
@@ -79,11 +79,15 @@ class KimiVLSFTTrainer(SFTTrainer):
         processor: KimiVLProcessor,
         dataset: Dataset,
         metrics: MetricsFile,
+        checkpoints: Checkpoints,
         callbacks: list[TrainerCallback],
     ) -> None:
         self.config = config
         self.policy = model
         self.metrics = metrics
+        self.checkpoints = checkpoints
+        # Of training so far, over all sessions of the run.
+        self.seconds = 0.0
         self.adapters: PeftModel | None = None
         self.tokens_since_log = 0
         # Tokens that each expert of each layer got: in this step, and since the last log.
@@ -158,8 +162,8 @@ class KimiVLSFTTrainer(SFTTrainer):
         here = torch.tensor(self.tokens_since_log, device=self.args.device)
         tokens = torch.as_tensor(self.accelerator.reduce(here, reduction="sum")).item()
         logs["tokens_per_second"] = round(tokens / (now - self.last_log), 1)
-        self.metrics.seconds += now - self.last_log
-        logs["seconds"] = round(self.metrics.seconds, 3)
+        self.seconds += now - self.last_log
+        logs["seconds"] = round(self.seconds, 3)
         self.last_log, self.tokens_since_log = now, 0
         if self.load_LE is not None:
             logs.update(load_metrics(self.load_LE))
@@ -188,20 +192,25 @@ class KimiVLSFTTrainer(SFTTrainer):
         super()._maybe_log_save_evaluate(*args, **kwargs)
 
     def _get_output_dir(self, trial: Any) -> str:
-        return str(Path(self.args.output_dir or "") / PARTIAL)
+        return str(self.checkpoints.hidden(self.state.global_step))
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         """Write under a hidden name on all ranks, then publish at once."""
-        partial, step = Path(self._get_output_dir(trial)), self.state.global_step
-        if self.args.should_save:
-            shutil.rmtree(partial, ignore_errors=True)
+        step, first = self.state.global_step, self.args.should_save
+        if first:
+            self.checkpoints.begin(step)
         self.accelerator.wait_for_everyone()
-        super()._save_checkpoint(model, trial)
-        self.accelerator.wait_for_everyone()
-        if self.args.should_save:
-            publish(
-                partial / f"checkpoint-{step}", partial.parent, step, self.config.keep_checkpoints
-            )
+        try:
+            with file_errors(self.checkpoints.hidden(step)):
+                super()._save_checkpoint(model, trial)
+            self.accelerator.wait_for_everyone()
+            if first:
+                written = self.checkpoints.hidden(step) / f"checkpoint-{step}"
+                self.checkpoints.publish(step, written)
+        except BaseException:
+            if first:
+                self.checkpoints.give_up(step)
+            raise
         self.accelerator.wait_for_everyone()
 
     def _save(

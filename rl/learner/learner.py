@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -124,19 +125,21 @@ class Learner:
     def update(self, first_step: int) -> Measures:
         """Several optimizer steps on the groups taken last; π_i stays fixed throughout.
 
-        `first_step` counts the run's optimizer steps before this iteration: demonstrations go on
-        where they were, however many steps an iteration has. This rank's share of: sequences,
-        learner_tokens, clipped (what the objective gave no policy gradient), ell_sum, the sums over
-        steps of loss, ptx_loss and grad_norm (the whole minibatch's, so a maximum over ranks), and
-        steps.
+        A step whose loss or gradient norm is not finite is left out, on all ranks alike, so that
+        the weights stay finite. `first_step` counts the run's optimizer steps before this
+        iteration: demonstrations go on where they were, however many steps an iteration has.
+
+        This rank's share of: learner_tokens; sequences, clipped (what the objective gave no policy
+        gradient), ell_sum and the sums over steps of loss and ptx_loss, all but the first without
+        skipped steps. Equal on all ranks: the sum of grad_norm, steps taken and steps_skipped.
         """
         self.optimizer.learning_rate = learning_rate(self.config, self.iteration)
         world = self.address.world_size
         measured = Measures()
-        norms = 0.0
+        norms, skipped = 0.0, 0
         for step, minibatch in enumerate(self.minibatches):
             counts = self._global_counts(minibatch)
-            measured += Measures({"ptx_loss": self._ptx_backward(first_step + step)})
+            own = Measures({"ptx_loss": self._ptx_backward(first_step + step)})
             for position, packed in enumerate(minibatch):
                 last = position == len(minibatch) - 1
                 with nullcontext() if last else without_sync(self.policy):
@@ -147,27 +150,42 @@ class Learner:
                     # Ranks average gradients; the loss already is a share of the global mean.
                     (output.loss * packed.weight * world).backward()
                 if packed.weight:
-                    measured += Measures(
+                    measured += Measures({"learner_tokens": packed.batch.input_ids_T.numel()})
+                    own += Measures(
                         {
                             "loss": float(output.loss.detach()),
                             "ell_sum": float(output.ell_S.sum()),
                             "clipped": output.clipped,
-                            "learner_tokens": packed.batch.input_ids_T.numel(),
                             "sequences": packed.batch.sequences,
                         },
                         {"ell_max": float(output.ell_S.abs().max())},
                     )
-            norms += clip_gradients(
+            norm = clip_gradients(
                 self.policy.parameters(), self.config.learner.optimizer.max_grad_norm
             )
-            self.optimizer.step()
+            if self._all_finite(norm, own["loss"], own["ptx_loss"]):
+                measured += own
+                norms += norm
+                self.optimizer.step()
+            else:
+                skipped += 1
             self.optimizer.zero_grad()
         if self.config.learner.reset_optimizer:
             # Moments and step counts; the learning rate keeps its position.
             self.optimizer.replace_state({})
+        steps = len(self.minibatches) - skipped
         return measured + Measures(
-            maxima={"grad_norm": norms, "steps": float(len(self.minibatches))}
+            maxima={"grad_norm": norms, "steps": steps, "steps_skipped": skipped}
         )
+
+    def _all_finite(self, *values: float) -> bool:
+        """Whether these are finite on every rank."""
+        finite = all(map(isfinite, values))
+        if self.address.world_size == 1:
+            return finite
+        broken = torch.tensor(float(not finite), device=self.device)
+        dist.all_reduce(broken)
+        return not float(broken)
 
     def _ptx_backward(self, step: int) -> float:
         """Gradients of the supervised term; returns this rank's share of the mean token loss."""

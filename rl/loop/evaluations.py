@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 
 from ...configs.rl import RLConfig
@@ -10,7 +9,7 @@ from ...evaluation.evaluate import evaluate, write_evaluation
 from ...problems.types import Problem
 from ...rewards.grader import Grader
 from ...rollouts.fleet import Fleet
-from ...run_files.recorder import write_atomically
+from ...run_files.evaluations import best_of, note_best
 from ..learner.learner_group import LearnerGroup
 
 
@@ -49,10 +48,9 @@ def keep_best(
     value = metrics.get(f"evaluation/{name}")
     if name is None or value is None:
         return
-    note = config.run_dir / "best.json"
-    if note.is_file() and json.loads(note.read_text())["value"] >= value:
+    best = best_of(config.run_dir)
+    if best is not None and best["metric"] == name and best["value"] >= value:
         return
     folder = config.run_dir.absolute()
     learner.export(folder / "best", folder / "best_adapter")
-    best = {"metric": name, "value": value, "iteration": done}
-    write_atomically(note, json.dumps(best) + "\n")
+    note_best(config.run_dir, name, value, done)

@@ -12,7 +12,7 @@ from ...configs.rl import RLConfig
 from ...evaluation.records import write_transcripts
 from ...evaluation.types import Group
 from ...problems.types import Problem
-from ...run_files.checkpoints import RunCheckpoints
+from ...run_files.checkpoints import Checkpoints
 from ...run_files.recorder import Recorder
 from ..learner.batch import TokenSequence, rollout_sequence
 from ..learner.learner_group import LearnerGroup
@@ -31,7 +31,7 @@ class Run:
     learner: LearnerGroup
     held_out: Sequence[Problem]
     recorder: Recorder
-    checkpoints: RunCheckpoints
+    checkpoints: Checkpoints
 
 
 def train_iterations(run: Run, first: int, steps: int) -> None:

@@ -69,9 +69,10 @@ def learner_metrics(reference: Measures, update: Measures) -> dict[str, float]:
     stale_weight_mean, stale_effective_share   of sequences with stale tokens: their mean importance
                  weight, and how many equally weighted ones they are worth, (Σw)²/(n·Σw²); NaN where
                  there is none
-    optimizer_steps   0 where there was nothing to train on
+    optimizer_steps   0 where there was nothing to train on; loss and grad_norm are means over them
+    steps_skipped     steps left out, because their loss or gradient norm was not finite
     """
-    steps = max(update["steps"], 1)
+    steps = update["steps"] or UNKNOWN
     aged = reference["aged_sequences"]
     squares = aged * reference["weight_square_sum"]
     return {
@@ -94,6 +95,7 @@ def learner_metrics(reference: Measures, update: Measures) -> dict[str, float]:
         "grad_norm": update["grad_norm"] / steps,
         "learner_tokens": update["learner_tokens"],
         "optimizer_steps": update["steps"],
+        "steps_skipped": update["steps_skipped"],
     }
 
 

@@ -18,7 +18,6 @@ import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +52,7 @@ class Command:
         with (self._output / "out").open("w") as out, (self._output / "err").open("w") as err:
             self.process = subprocess.Popen(
                 [str(BIN / self.arguments[0]), *self.arguments[1:]],
-                # A shell that runs the tests in the background ignores SIGINT for all its
-                # children; the command under test is one a user started in a terminal.
-                preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+                preexec_fn=_as_from_a_terminal,
                 cwd=cwd,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -156,6 +153,12 @@ class Command:
         except (psutil.Error, OSError):
             pass
         return f"{self.ray_folder}/" in _title(process)
+
+
+def _as_from_a_terminal() -> None:
+    """A shell that runs the tests in the background, or nohup, ignores these for all children."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _lives(process: psutil.Process) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import signal
 
 import pytest
@@ -56,21 +57,53 @@ def digest(folder):
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
 
 
-@pytest.mark.parametrize("moment", ["starting", "training"])
-def test_ctrl_c_stops_cleanly(workshop, moment):
-    name = f"interrupted_{moment}"
-    command = workshop.start("kvl-rl", "train", "rl.yaml", f"run_dir={name}", "iterations=1000")
-    if moment == "starting":
-        command.wait_until(lambda: command.has_started("forkserver"))
-    else:
-        command.wait_until((workshop.folder / name / "checkpoints/iteration_000001").is_dir)
-    command.signal(signal.SIGINT, group=True)
-    command.wait()
-    assert command.process.returncode == 130, command.stderr
-    assert command.own_stderr == ["interrupted"]
+def assert_stopped(command, line, code):
+    """By itself, with one line and nothing left behind."""
+    assert command.process.returncode == code, command.stderr
+    assert command.own_stderr == [line]
     assert "Traceback" not in command.stdout + command.stderr
     assert command.left_over() == []
     assert command.weight_files == []
+
+
+def test_ctrl_c_at_the_start_stops_cleanly(workshop):
+    command = workshop.start("kvl-rl", "train", "rl.yaml", "run_dir=interrupted")
+    command.wait_until(lambda: command.has_started("forkserver"))
+    command.signal(signal.SIGINT, group=True)
+    assert_stopped(command.wait(), "interrupted", 130)
+
+
+def test_a_finished_run_goes_on_and_sigterm_to_all_its_processes_stops_it_cleanly(
+    workshop, finished, records
+):
+    """Slurm signals every process of a job step, as this does."""
+    folder = workshop.folder / "extended"
+    shutil.copytree(finished, folder)
+    settings = [
+        "run_dir=extended",
+        "evaluation.problems.path=problems/heldout.jsonl",
+        "evaluation.samples=2",
+        "iterations=1000",
+    ]
+    command = workshop.start("kvl-rl", "train", "rl.yaml", *settings)
+    command.wait_until((folder / "checkpoints/iteration_000004").is_dir)
+    second = workshop.start("kvl-rl", "train", "rl.yaml", *settings).wait()
+    assert second.process.returncode == 2
+    assert f"in use by process {command.process.pid} on " in "".join(second.own_stderr)
+    command.signal(signal.SIGTERM, group=True)
+    assert_stopped(command.wait(), "terminated", 143)
+    before = records(finished / "metrics.jsonl")
+    assert records(folder / "metrics.jsonl")[: len(before)] == before
+    assert not (folder / "final").exists()
+    names = [path.stem for path in (folder / "evaluation").glob("*.json")]
+    assert sorted(names) == ["before", "iteration_000002", "iteration_000003"]
+
+
+def test_a_hangup_stops_a_supervised_run_cleanly(workshop):
+    command = workshop.start("kvl-sft", "train", "sft.yaml", "run_dir=hung_up", "epochs=1000")
+    command.wait_until((workshop.folder / "hung_up/metrics.jsonl").is_file)
+    command.signal(signal.SIGHUP, group=True)
+    assert_stopped(command.wait(), "hung up", 129)
 
 
 def test_an_engine_that_disagrees_with_the_learner_stops_the_run(workshop):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kvl.configs.errors import FileError
 from kvl.rollouts.weight_buckets import FILE_PREFIX, read_bucket, remove_abandoned, weight_buckets
 
 
@@ -100,3 +104,27 @@ def test_reading_a_removed_bucket_says_so(tmp_path: Path) -> None:
     info = next(weight_buckets(some_tensors(), 10**6, tmp_path)) | {"path": str(tmp_path / "gone")}
     with pytest.raises(FileNotFoundError):
         read_bucket(info)
+
+
+def test_a_full_shared_memory_is_one_line_and_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(FileError, match=r"no room for 24 bytes of weights \(a.weight, …\)"):
+        next(weight_buckets(some_tensors(), 32, tmp_path))
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(FileError, match="No such file or directory"):
+        next(weight_buckets(some_tensors(), 32, tmp_path / "missing"))
+
+
+def test_the_buckets_of_a_zombie_go(tmp_path: Path) -> None:
+    process = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    left = tmp_path / f"{FILE_PREFIX}{process.pid}-x"
+    left.touch()
+    remove_abandoned(tmp_path)
+    assert not left.exists()
+    process.wait()

@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 
 import pytest
-from kvl.run_files.recorder import Recorder, read_records, transcript_files
+from kvl.run_files.metrics_file import read_records
+from kvl.run_files.recorder import Recorder, transcript_files
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
