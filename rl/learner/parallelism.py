@@ -59,10 +59,9 @@ def place_policy(
     if learner.sharding == "fsdp2" and address.world_size > 1:
         plan = ParallelPlan(address.world_size, learner.expert_parallel)
         compute_dtype = torch.bfloat16 if half else torch.float32
-        root, _mesh = load_sharded(
+        return load_sharded(
             config.checkpoint, plan, device, prepare=prepare, compute_dtype=compute_dtype
         )
-        return root
     root = prepare(load_model(config.checkpoint)).to(device)
     if half:
         root.forward = torch.autocast(device.type, torch.bfloat16)(root.forward)

@@ -106,7 +106,7 @@ def alone(case: Case, checkpoint: Path) -> tuple[KimiVLForConditionalGeneration,
 def together(
     case: Case, checkpoint: Path, world: int
 ) -> tuple[KimiVLForConditionalGeneration, ShardedOptimizer]:
-    model, _mesh = load_sharded(
+    model = load_sharded(
         checkpoint,
         ParallelPlan(world, case.experts),
         CPU,
