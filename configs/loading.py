@@ -2,14 +2,14 @@
 
 * Relative paths in a config are relative to the current directory, `~/` is the home folder.
 * A reward's file or module is looked for beside the config, then in the current directory.
-* `${NAME}` and `${NAME:-default}` inside a string are environment variables.
+* `${NAME}` and `${NAME:-default}` inside a string are environment variables (`variables.py`).
+* A field that holds text means the word that is written: `mixed_precision: no` (`yaml_text.py`).
 * A config name that is no file is looked up among the presets: `rl/demo`.
 """
 
 from __future__ import annotations
 
 import difflib
-import os
 import re
 import types
 import typing
@@ -18,26 +18,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from .base import SettingsError
+from . import yaml_text
+from .base import TEXT_ERRORS, SettingsError, StrictModel
 from .errors import ConfigError
 from .files import write_atomically
+from .variables import Expansion, as_written
 
 Model = TypeVar("Model", bound=BaseModel)
 
 PRESETS = Path(__file__).resolve().parent
-_VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 
 @dataclass(slots=True)
 class _Origins:
-    """Where each dotted field was set: "demo.yaml:12" or "override rollout.workers=0"."""
+    """Where each dotted field was set ("demo.yaml:12" or "override rollout.workers=0"), and the
+    words behind values that were read as something else than text."""
 
     file: str
     fields: dict[str, str]
+    words: dict[yaml_text.Path, str]
 
     def of(self, field: str) -> str:
         """The place of a field, or of the closest parent that was written down."""
@@ -49,12 +51,15 @@ class _Origins:
             field = field.rpartition(".")[0]
         return self.fields.get(field, self.file)
 
-    def override(self, field: str, place: str) -> None:
+    def override(self, field: str, place: str, words: dict[yaml_text.Path, str]) -> None:
         """Whatever was written at the field, and below it, is gone."""
         below = [inner for inner in self.fields if inner.startswith(f"{field}.")]
         for inner in below:
             del self.fields[inner]
         self.fields[field] = place
+        path = tuple(field.split("."))
+        kept = {p: word for p, word in self.words.items() if p[: len(path)] != path}
+        self.words = kept | {(*path, *inner): word for inner, word in words.items()}
 
 
 def load_config(
@@ -72,38 +77,68 @@ def load_config(
     tree, origins = _read_yaml(file)
     for override in overrides:
         _apply_override(tree, override, origins)
-    tree = _expand(tree, "", origins)
+    expansion = Expansion(tree, origins.of)
     try:
-        return model.model_validate(tree, context={"config_folder": file.parent, **(context or {})})
+        config = _validate(
+            model, expansion.tree, origins, {"config_folder": file.parent, **(context or {})}
+        )
     except ValidationError as error:
-        problems = [_describe(details, model, origins) for details in error.errors()]
+        problems = [_describe(one, model, origins, tree, expansion) for one in error.errors()]
         raise ConfigError("\n".join(problems)) from None
+    if isinstance(config, StrictModel):
+        config._written = expansion.written(config.model_dump(mode="json"))
+    return config
+
+
+def _validate(
+    model: type[Model], tree: dict[str, Any], origins: _Origins, context: Mapping[str, Any]
+) -> Model:
+    """A field that holds text gets the word that was written, also where it was read as a truth
+    value or a number: `mixed_precision: no`. Raises ValidationError."""
+    try:
+        return model.model_validate(tree, context=dict(context))
+    except ValidationError as error:
+        paths = [path for one in error.errors() for path in _text_expected(one)]
+        known = [path for path in paths if path in origins.words]
+        if not known:
+            raise
+        for path in known:
+            _replace(tree, path, origins.words[path])
+    return model.model_validate(tree, context=dict(context))
+
+
+def _text_expected(details: ErrorDetails) -> Iterator[yaml_text.Path]:
+    """Where the error asks for text in place of something else."""
+    error = details.get("ctx", {}).get("error")
+    if details["type"] in TEXT_ERRORS:
+        yield details["loc"]
+    elif isinstance(error, SettingsError):
+        for setting in error.text:
+            parts = (int(part) if part.isdecimal() else part for part in setting.split("."))
+            yield (*details["loc"], *parts)
+
+
+def _replace(tree: Any, path: yaml_text.Path, value: Any) -> None:
+    for key in path[:-1]:
+        tree = tree[key]
+    tree[path[-1]] = value
 
 
 def save_config(config: BaseModel, path: str | Path) -> None:
-    """Write the whole resolved tree as YAML that loads back equal; never leaves half a file."""
+    """Write the whole resolved tree as YAML that loads back equal; never leaves half a file.
+
+    Environment variables are saved as they were written. Raises FileError if it cannot be written.
+    """
     write_atomically(Path(path), dump_config(config))
 
 
 def dump_config(config: BaseModel) -> str:
-    """The whole resolved tree as YAML, in the order of the schema."""
+    """The whole resolved tree as YAML, in the order of the schema, environment variables as they
+    were written."""
     tree = config.model_dump(mode="json")
-    return yaml.dump(
-        tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False
-    )
-
-
-class _Dumper(yaml.SafeDumper):
-    """PyYAML writes Unicode's own line breaks as they are and reads them back as spaces or line
-    ends; between double quotes it escapes them."""
-
-
-def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    style = '"' if any(line_break in text for line_break in "\x85\u2028\u2029") else None
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
-
-
-_Dumper.add_representer(str, _represent_text)
+    if isinstance(config, StrictModel):
+        tree = as_written(tree, config._written)
+    return yaml_text.dump(tree)
 
 
 def find_config(path: str | Path) -> Path:
@@ -136,48 +171,24 @@ def _preset_hint(name: Path) -> str:
 
 def _read_yaml(file: Path) -> tuple[dict[str, Any], _Origins]:
     try:
-        text = file.read_text(encoding="utf-8")
+        document = yaml_text.read(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: cannot be read ({error})") from None
-    try:
-        root = yaml.compose(text, yaml.SafeLoader)
-        tree = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"{file}:{mark.line + 1}" if mark else str(file)
-        raise ConfigError(f"{where}: not valid YAML: {error.problem or error.context}") from None
-    except (yaml.YAMLError, ValueError) as error:
-        first_line = str(error).splitlines()[0]
-        raise ConfigError(f"{file}: not valid YAML: {first_line}") from None
-    if tree is None:
-        tree = {}
+    except yaml_text.YAMLProblem as error:
+        where = f"{file}:{error.line}" if error.line else str(file)
+        raise ConfigError(f"{where}: not valid YAML: {error}") from None
+    tree = {} if document.tree is None else document.tree
     if not isinstance(tree, dict):
         raise ConfigError(
             f"{file}: holds a {type(tree).__name__}, a config is a mapping of `key: value` lines"
         )
     fields: dict[str, str] = {}
-    for field, line in _lines(root, ""):
+    for field, line in document.lines:
         place = f"{file}:{line}"
         if field in fields:
             raise ConfigError(f"{place}: {field} is set twice (first at {fields[field]})")
         fields[field] = place
-    return tree, _Origins(str(file), fields)
-
-
-def _lines(node: yaml.Node | None, prefix: str) -> Iterator[tuple[str, int]]:
-    """Every dotted key below a YAML node with its 1-based line; items of lists by number."""
-    if isinstance(node, yaml.SequenceNode):
-        for number, item in enumerate(node.value):
-            yield f"{prefix}{number}", item.start_mark.line + 1
-            yield from _lines(item, f"{prefix}{number}.")
-    if not isinstance(node, yaml.MappingNode):
-        return
-    for key, value in node.value:
-        if not isinstance(key, yaml.ScalarNode):
-            continue
-        field = f"{prefix}{key.value}"
-        yield field, key.start_mark.line + 1
-        yield from _lines(value, f"{field}.")
+    return tree, _Origins(str(file), fields, document.words)
 
 
 def _apply_override(tree: dict[str, Any], override: str, origins: _Origins) -> None:
@@ -188,8 +199,8 @@ def _apply_override(tree: dict[str, Any], override: str, origins: _Origins) -> N
     if not equals or not all(field.split(".")):
         raise ConfigError(f"{place}: write it as key=value, such as rollout.workers=2")
     try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):
+        document = yaml_text.read(text)
+    except yaml_text.YAMLProblem:
         raise ConfigError(f"{place}: the value is not valid YAML; quote it?") from None
     *sections, leaf = field.split(".")
     for depth, section in enumerate(sections):
@@ -205,44 +216,28 @@ def _apply_override(tree: dict[str, Any], override: str, origins: _Origins) -> N
         if not isinstance(inner, dict):
             raise ConfigError(f"{place}: {parent} is a value, not a section")
         tree = inner
-    tree[leaf] = value
-    origins.override(field, place)
+    tree[leaf] = document.tree
+    origins.override(field, place, document.words)
 
 
-def _expand(value: Any, field: str, origins: _Origins) -> Any:
-    """Fill in environment variables and the home folder, everywhere below `value`."""
-    if isinstance(value, dict):
-        return {
-            key: _expand(inner, f"{field}.{key}" if field else str(key), origins)
-            for key, inner in value.items()
-        }
-    if isinstance(value, list):
-        return [_expand(inner, field, origins) for inner in value]
-    if not isinstance(value, str):
-        return value
-
-    def fill(match: re.Match[str]) -> str:
-        name, default = match.groups()
-        found = os.environ.get(name) or default
-        if found is None:
-            raise ConfigError(
-                f"{origins.of(field)}: {field}: environment variable {name} is not set; "
-                f"set it or give a default: ${{{name}:-default}}"
-            )
-        return found
-
-    filled = _VARIABLE.sub(fill, value)
-    return os.path.expanduser(filled) if filled.startswith("~/") else filled
-
-
-def _describe(details: ErrorDetails, model: type[BaseModel], origins: _Origins) -> str:
+def _describe(
+    details: ErrorDetails,
+    model: type[BaseModel],
+    origins: _Origins,
+    written: dict[str, Any],
+    expansion: Expansion,
+) -> str:
     """One validation error as one line: place, dotted field, what is wrong, what to do.
 
-    A line for each, where several settings of a reward or objective are wrong.
+    A line for each, where several settings of a reward or objective are wrong. Values appear as
+    they were written.
     """
     location = details["loc"]
     field = ".".join(str(part) for part in location)
     place = f"{origins.of(field)}: "
+    got = repr(expansion.fields.get(location, (details["input"],))[0])
+    if not isinstance(details["input"], str):
+        got = expansion.hide(got)
     match details["type"]:
         case "extra_forbidden":
             return f"{place}unknown key {field}{_suggestion(field, model)}"
@@ -253,18 +248,18 @@ def _describe(details: ErrorDetails, model: type[BaseModel], origins: _Origins) 
             error = details.get("ctx", {}).get("error")
             if isinstance(error, SettingsError):
                 return "\n".join(
-                    f"{origins.of(f'{field}.{setting}')}: {field}: {message}"
+                    f"{origins.of(f'{field}.{setting}')}: {field}: {expansion.hide(message)}"
                     for setting, message in error.problems
                 )
-            message = details["msg"].removeprefix("Value error, ")
+            message = expansion.hide(details["msg"].removeprefix("Value error, "))
             return place + (f"{field}: {message}" if field else message)
         case "model_type" | "model_attributes_type":
-            return f"{place}{field} is a section of keys, got {details['input']!r}"
+            return f"{place}{field} is a section of keys, got {got}"
         case "path_type":
-            return f"{place}{field} should be a path, got {details['input']!r}"
+            return f"{place}{field} should be a path, got {got}"
     message = details["msg"].removeprefix("Input ").replace("a valid tuple", "a list")
     about = _description(field, model)
-    return f"{place}{field} {message}, got {details['input']!r}{f' ({about})' if about else ''}"
+    return f"{place}{field} {expansion.hide(message)}, got {got}{f' ({about})' if about else ''}"
 
 
 def _suggestion(field: str, model: type[BaseModel]) -> str:

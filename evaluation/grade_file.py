@@ -56,6 +56,10 @@ def grade_file(source: Path, out: Path, policy: Policy, workers: int, timeout: f
         raise ConfigError(f"--out {out}: is a folder; name a file")
     if out.exists() and source.exists() and out.samefile(source):
         raise ConfigError(f"--out {out}: is the input file")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out {out}: cannot be written ({error.strerror or error})") from None
     tally = Tally()
     started = time.monotonic()
     with atomic_file(out) as written:
@@ -279,7 +283,7 @@ def list_rewards() -> None:
         table.add_row(*_reward_cells(point.name, origin))
     console = Console()
     console.print(table)
-    console.print("any other: type: package.module:Name", markup=False)
+    console.print("any other: type: package.module:Name or ./file.py:Name", markup=False)
 
 
 def _reward_cells(name: str, origin: str) -> tuple[str, str, str, str]:

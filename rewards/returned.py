@@ -12,8 +12,8 @@ from typing import Any
 
 from .types import Outcome, Verdict
 
-# A group's rewards are subtracted from each other in float32, which holds seven digits: next to a
-# larger number the 1 of a right answer would vanish. Larger ones are mistakes: times, token ids.
+# Advantages reach the learner in float32, whose seven digits just keep a tenth of a right answer's
+# 1 beside this. Larger values are mistakes: times in nanoseconds, token ids, overflows.
 LARGEST_VALUE = 1e6
 _SHOWN_CHARACTERS = 60
 _TIMES = ("m", "M")  # numpy's kinds of durations, which it counts among its integers, and dates

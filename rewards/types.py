@@ -31,11 +31,12 @@ class Policy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class GradeRequest:
-    """One response to grade against the gold answer, or against several: any one may be met.
+    """One response to grade against the gold answer, or against several that are accepted.
 
-    `options` are the texts of A, B, C, …; `precision` is the number of decimals that a benchmark
-    compares (MathVista), where its rows say so. `question`, where it is known, lets the eval policy
-    see that a sentence restates a yes/no question.
+    `answer` is the gold answer, or a tuple of which any one may be met. `options` are the texts of
+    A, B, C, …; `precision` is the number of decimals that a benchmark compares (MathVista), where
+    its rows say so. `question`, where it is known, lets the eval policy see that a sentence
+    restates a yes/no question.
     """
 
     response: str
@@ -56,6 +57,11 @@ class GradeRequest:
             problem.precision,
             problem.question,
         )
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The accepted gold answers, also where there is one."""
+        return (self.answer,) if isinstance(self.answer, str) else self.answer
 
     @classmethod
     def of_row(cls, row: Mapping[str, Any]) -> Self:

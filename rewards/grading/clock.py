@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 from .reading.number_words import number_of_words
 
-_MERIDIEM = r"(?P<half>[ap])\.?\s?m\b\.?"
+_HALF = r"(?P<half>[ap])\.?"
+_MERIDIEM = rf"{_HALF}\s?m\b\.?"
 _DIGITAL = re.compile(
     rf"(?P<hour>\d{{1,2}})(?:\s?:\s?(?P<minute>[0-5]\d)(?:\s?:\s?(?P<second>[0-5]\d))?)"
-    rf"(?:\s?{_MERIDIEM}|\s?o'?clock)?(?![\d:])",
+    rf"(?:\s?{_HALF}(?:\s?m)?\b\.?|\s?o'?clock)?(?![\d:])",
     re.IGNORECASE,
 )
 _NUMBER = r"(?:\d{1,2}|[a-z]+(?:-[a-z]+)?)"
@@ -27,6 +28,7 @@ _SPOKEN = re.compile(
 _CHINESE = re.compile(
     r"(?P<day>上午|下午|晚上|早上|凌晨)?(?P<hour>\d{1,2})点(?:(?P<minute>\d{1,2})分?|(?P<half>半)|整)?"
 )
+_NAMED = {"noon": "p", "midday": "p", "midnight": "a"}
 _CHINESE_HALF = {"上午": "a", "早上": "a", "凌晨": "a", "下午": "p", "晚上": "p"}
 _LEAD = re.compile(
     r"(?:it\s(?:is|was)|it's|the\s(?:time|clock)\s(?:is|shows|reads|says)|at|about|time:?)\s+"
@@ -34,7 +36,9 @@ _LEAD = re.compile(
     re.IGNORECASE,
 )
 _TYPESETTING = re.compile(r"\\(?:text|mathrm|textbf|mathbf)|\\[,;:! ]|[{}$*~]")
-_HINT = re.compile(r":|：|点|o.?clock|\b(?:past|to|[ap]\.?\s?m)\b|\d[ap]m\b", re.IGNORECASE)
+_HINT = re.compile(
+    r":|：|点|noon|midday|midnight|o.?clock|\b(?:past|to|[ap]\.?\s?m)\b|\d[ap]m\b", re.IGNORECASE
+)
 MAX_CHARACTERS = 80
 
 
@@ -100,7 +104,9 @@ def _digital(match: re.Match[str]) -> Time | None:
 
 
 def _spoken(text: str) -> Time | None:
-    """ "half past eight", "quarter to 9", "8 o'clock", "8 pm"; a bare number is no time."""
+    """ "half past eight", "noon", "quarter to 9", "8 o'clock", "8 pm"; a bare number is no time."""
+    if text.casefold() in _NAMED:
+        return _time(12, 0, 0, _NAMED[text.casefold()])
     match = _SPOKEN.fullmatch(text)
     if match is None or (hour := _small(match["hour"])) is None:
         return None

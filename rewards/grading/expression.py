@@ -11,7 +11,7 @@ from .math_pool import Comparison, MathJob
 from .ranges import ranges_agree
 from .reading.extraction import NoAnswer
 from .reading.hedges import is_value, says_more, without_assignment
-from .reading.normalization import comparable
+from .reading.normalization import comparable, plain
 from .reading.number import parse_number
 from .reading.units import split_unit, units_agree
 from .solutions import solutions_agree
@@ -35,6 +35,8 @@ _BETWEEN = re.compile(r"^([^<>=]+?)(<|\\le)\s?[A-Za-z]\s?(<|\\le)(?![A-Za-z])\s?
 _ONE_SIDED = re.compile(r"^[A-Za-z]\s?(<|>|\\le|\\ge)(?![A-Za-z])\s?([^<>=,]+)$")
 _ANGULAR = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")
 _DEGREES = re.compile(r"(\d+(?:\.\d+)?)\^\\circ")
+_COUNTED = re.compile(r"([\d.,/]+) ((?!or |and |to )[A-Za-z]{3,}(?: [A-Za-z]+)?)")
+_EULER = re.compile(r"(?<![A-Za-z\\])e(?![A-Za-z])")
 _LETTER = re.compile(r"[A-Za-z]")
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
 
@@ -75,10 +77,10 @@ def compare_one(
             prediction = _ONE_SIDED.sub(_ray, _BETWEEN.sub(_interval, prediction))
     prediction = without_assignment(prediction, gold, lenient)
     if ":" in gold and "=" not in gold:
-        if lenient and gold.count(":") == 1 and ":" not in prediction:
+        if lenient and gold.count(":") == 1 and ":" not in prediction and _may_divide(gold):
             return _compare_values(_fraction(gold.split(":")), prediction, lenient, precision)
         return _compare_ratios(gold, prediction)
-    if lenient and prediction.count(":") == 1:
+    if lenient and prediction.count(":") == 1 and _may_divide(prediction):
         prediction = _fraction(prediction.split(":"))
     return _compare_values(gold, prediction, lenient, precision)
 
@@ -91,12 +93,24 @@ def _split_units(
     """
     glued_gold = not _LETTER.search(_COMMAND.sub("", prediction))
     glued_prediction = lenient and not _LETTER.search(_COMMAND.sub("", gold))
+    if noun := counted(gold):
+        said = counted(prediction)
+        prediction = said[0] if said and said[1] == noun[1] else prediction
+        return (noun[0], None), split_unit(prediction)
     one, other = split_unit(gold, glued_gold), split_unit(prediction, glued_prediction)
     if one[1] is None and other[1] and (glued := split_unit(gold, True))[1] == other[1]:
         one = glued
     if other[1] is None and one[1] and (glued := split_unit(prediction, True))[1] == one[1]:
         other = glued
     return one, other
+
+
+def counted(text: str) -> tuple[str, str] | None:
+    """The number and the noun of a gold answer such as "360 sets"; the noun may be left out."""
+    match = _COUNTED.fullmatch(plain(text))
+    if match is None or split_unit(text)[1] or parse_number(text) or not parse_number(match[1]):
+        return None
+    return match[1], match[2].casefold()
 
 
 def _compare_values(
@@ -110,7 +124,8 @@ def _compare_values(
     reason = refusal(prediction)
     if reason and reason != refusal(gold):
         raise NoAnswer(reason)
-    if not is_value(gold) or says_more(prediction, gold) or not _is_mathematics(prediction, gold):
+    said = _EULER.sub("1", prediction) if gold_number else prediction
+    if not is_value(gold) or says_more(said, gold) or not _is_mathematics(prediction, gold):
         return False
     tolerance = gold_number.tolerance if gold_number else Fraction(0)
     if number and not gold_number:
@@ -161,13 +176,24 @@ def _compare_ratios(gold: str, prediction: str) -> bool | MathJob:
         (parse_number(one), parse_number(other))
         for one, other in zip(gold_parts, parts, strict=True)
     ]
-    scales = {
-        number.value / gold_number.value if gold_number and number and gold_number.value else None
-        for gold_number, number in pairs
-    }
-    if len(scales) == 1 and not scales & {None, 0}:
-        return True
+    scales: set[Fraction | None] = set()
+    for gold_number, number in pairs:
+        if gold_number is None or number is None:
+            scales.add(None)
+        elif gold_number.value == 0 or number.value == 0:
+            if gold_number.value != number.value:
+                return False
+        else:
+            scales.add(number.value / gold_number.value)
+    if None not in scales:
+        return len(scales) == 1
     return len(parts) == 2 and _compare_values(_fraction(gold_parts), _fraction(parts))
+
+
+def _may_divide(ratio: str) -> bool:
+    """Whether a ratio is a fraction as well: 5:0, a score, is none."""
+    number = parse_number(ratio.partition(":")[2])
+    return number is None or number.value != 0
 
 
 def _fraction(parts: list[str]) -> str:

@@ -1,99 +1,78 @@
-"""One response against one gold answer, by answer type and policy; no clocks, no processes."""
+"""One response against its gold answer, by answer type and policy; no clocks, no processes."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
+from dataclasses import replace
 
-from ...problems.types import CHOICE_LETTERS, AnswerType
+from ...problems.types import AnswerType
 from ..types import GradeRequest, Policy
 from .expression import compare
+from .gold import POLAR, BadGold, check_gold, check_type, final_value, gold_letter, resolved_type
 from .listed import compare_lists, listed_part, selected_letters, truth_value
-from .math_pool import MathJob
+from .math_pool import Comparisons, MathJob
 from .open_ended import find_and_compare
 from .options.choice import grade_choice
 from .options.chosen_option import chosen_option
 from .reading.commitments import Commitment
 from .reading.extraction import NoAnswer, extract_answer
 from .reading.free_form import answer_region, concluding_sentences, final_commitment
-from .reading.hedges import is_value
-from .reading.normalization import narrow, plain, words
-from .reading.number import parse_number
+from .reading.normalization import narrow, words
 from .reading.polarity import truth_in
 from .reading.stated_text import says
-from .reading.units import split_unit
+from .texts import same_words, with_ordinals
 
-_POLAR = frozenset(
-    ["true", "false", "yes", "no", "正确", "错误", "对", "错", "是", "否", "不对", "不是", "不正确"]
-)
-_SUM_OF_LETTERS = re.compile(r"[A-Za-z)]\s*\+\s*[A-Za-z(]")
-
-
-class BadGold(ValueError):
-    """The gold answer does not fit its answer type; the row, not the response, is at fault."""
+__all__ = ["BadGold", "check_gold", "gold_letter", "judge", "resolved_type"]
 
 
 def judge(request: GradeRequest, policy: Policy) -> tuple[Commitment, bool | MathJob]:
     """The committed answer, and whether it is right or the job that would tell.
 
-    Raises `NoAnswer` if the response has no usable answer, `BadGold` if the gold has none.
+    Where several gold answers are accepted, meeting one is enough. Raises `NoAnswer` if the
+    response has no usable answer, `BadGold` if a gold answer does not fit its type.
     """
-    check_gold(request)
+    check_type(request)
     if policy is Policy.RL:
         found = extract_answer(request.response)
-        return found, _judge_committed(found.text, request)
+        return _any_gold(
+            request, lambda one, gold: (found, _judge_committed(found.text, one, gold))
+        )
     region = answer_region(request.response)
-    found, verdict = _judge_free(region.text, request)
+    found, verdict = _any_gold(request, lambda one, gold: _judge_free(region.text, one, gold))
     start = region.start
     return Commitment(found.text, start + found.start, start + found.end, found.kind), verdict
 
 
-def check_gold(request: GradeRequest) -> None:
-    """Raises `BadGold` if the gold answer does not fit its answer type."""
-    kind, gold = request.answer_type, request.answer
-    if not gold.strip():
-        raise BadGold("empty gold answer")
-    if kind is AnswerType.CHOICE:
-        letter = gold_letter(gold)
-        letters = CHOICE_LETTERS[: len(request.options) or None]
-        if letter is None or letter not in letters:
-            raise BadGold(
-                f"gold answer {gold!r} is not an option letter ({letters[0]}-{letters[-1]})"
-            )
-    elif kind is AnswerType.MULTI_SELECT:
-        letters = CHOICE_LETTERS[: len(request.options) or None]
-        if not (selected := selected_letters(gold, whole=True)) or not selected <= set(letters):
-            raise BadGold(
-                f"gold answer {gold!r} is not a set of option letters ({letters[0]}-{letters[-1]})"
-            )
-    elif kind is AnswerType.BOOL and truth_value(gold) is None:
-        raise BadGold(f"gold answer {gold!r} is neither true nor false")
+_Judged = tuple[Commitment, bool | MathJob]
 
 
-def gold_letter(gold: str) -> str | None:
-    """ "B", "(b)" and "B." are the letter B."""
-    match = re.fullmatch(r"\s*[(\[]?\s*([A-Ja-j])\s*[)\]]?\.?\s*", narrow(gold))
-    return match[1].upper() if match else None
+def _any_gold(request: GradeRequest, judge_one: Callable[[GradeRequest, str], _Judged]) -> _Judged:
+    """The verdict for the first accepted gold answer that is met, else for all of them."""
+    undecided: list[_Judged] = []
+    wrong: _Judged | None = None
+    failure: NoAnswer | None = None
+    for answer in request.answers:
+        single = replace(request, answer=answer)
+        try:
+            judged = judge_one(single, answer)
+        except NoAnswer as error:
+            failure = failure or error
+            continue
+        if judged[1] is True:
+            return judged
+        if judged[1] is False:
+            wrong = wrong or judged
+        else:
+            undecided.append(judged)
+    if undecided:
+        jobs = tuple(job for _, job in undecided if not isinstance(job, bool))
+        return undecided[0][0], jobs[0] if len(jobs) == 1 else Comparisons("any", jobs)
+    if wrong is not None:
+        return wrong
+    raise failure or NoAnswer("no committed answer")
 
 
-def resolved_type(request: GradeRequest) -> AnswerType:
-    """The answer type with `open` replaced by what the gold answer looks like."""
-    if request.answer_type is not AnswerType.OPEN:
-        return request.answer_type
-    gold = request.answer
-    if parse_number(split_unit(gold)[0]) is not None:
-        return AnswerType.NUMBER
-    if gold.strip().casefold() in _POLAR:
-        return AnswerType.BOOL
-    if re.search(r"[\\^=_√π]|\d", gold):
-        return AnswerType.EXPRESSION
-    if _SUM_OF_LETTERS.search(gold) and is_value(plain(gold)):
-        return AnswerType.EXPRESSION
-    return AnswerType.TEXT
-
-
-def _judge_committed(answer: str, request: GradeRequest) -> bool | MathJob:
-    gold = request.answer
+def _judge_committed(answer: str, request: GradeRequest, gold: str) -> bool | MathJob:
     match resolved_type(request):
         case AnswerType.CHOICE:
             letter = gold_letter(gold)
@@ -101,17 +80,16 @@ def _judge_committed(answer: str, request: GradeRequest) -> bool | MathJob:
         case AnswerType.MULTI_SELECT:
             return selected_letters(answer, whole=True) == selected_letters(gold, whole=True)
         case AnswerType.BOOL:
-            return words(answer) in _POLAR and truth_value(answer) == truth_value(gold)
+            return words(answer) in POLAR and truth_value(answer) == truth_value(gold)
         case AnswerType.LIST:
             return compare_lists(gold, answer, lenient=False)
         case AnswerType.TEXT:
-            return words(answer) == words(gold)
+            return same_words(gold, answer)
         case _:
-            return compare(gold, answer)
+            return compare(final_value(gold), answer)
 
 
-def _judge_free(text: str, request: GradeRequest) -> tuple[Commitment, bool | MathJob]:
-    gold = request.answer
+def _judge_free(text: str, request: GradeRequest, gold: str) -> _Judged:
     match resolved_type(request):
         case AnswerType.CHOICE:
             found = chosen_option(text, request.options, request.question)
@@ -127,7 +105,7 @@ def _judge_free(text: str, request: GradeRequest) -> tuple[Commitment, bool | Ma
             return found, compare_lists(gold, listed_part(found.text), lenient=True)
         case AnswerType.TEXT:
             found = _committed_or_conclusion(text)
-            return found, says(found.text, gold)
+            return found, _says(found.text, gold)
         case _:
             return find_and_compare(text, gold, request.precision)
 
@@ -147,3 +125,10 @@ def _committed_or_conclusion(text: str) -> Commitment:
     for offset, sentence in concluding_sentences(text):
         return Commitment(sentence, offset, offset + len(sentence), "phrase")
     raise NoAnswer("no committed answer")
+
+
+def _says(text: str, gold: str) -> bool:
+    """Whether the text commits to the gold words, "3rd" and "third" being the same word."""
+    if same_words(gold, text) or says(text, gold):
+        return True
+    return says(with_ordinals(words(text)), with_ordinals(words(gold)))

@@ -7,11 +7,11 @@ import re
 from .expression import compare
 from .math_pool import Comparisons, MathJob
 from .options.choice import is_denied
-from .reading.normalization import narrow, plain
+from .reading.normalization import narrow, plain, words
 
 _LETTERS = re.compile(
     r"\W*(?:(?:options?|choices?|选项|选)\s*)?"
-    r"((?:[(\[]?[A-J][)\]]?(?:[\s.,;、/&+]|and|和|与|及)*)+)",
+    r"((?:[(\[]?[A-Z][)\]]?(?:[\s.,;、/&+]|and|和|与|及)*)+)",
 )
 _TYPESETTING = re.compile(r"\\(?:text|mathrm|textbf|mathbf|boxed)|[{}$*]")
 _SUBJECT = r"\W*(?:(?:(?:the|this|that|given)\s+)*(?:statement|claim|assertion|it)\s+is\s+)?\W*"
@@ -21,9 +21,10 @@ _FALSE = re.compile(
     re.IGNORECASE,
 )
 _OF_LETTERS = re.compile(r"(?:is|are|was|were)\b")
-_LONE_LETTER = re.compile(r"(?<![A-Za-z0-9'])[A-J](?![A-Za-z0-9'])")
+_LONE_LETTER = re.compile(r"(?<![A-Za-z0-9'])[A-Z](?![A-Za-z0-9'])")
 _STATES = re.compile(r"\b(?:is|are|was|were|be)\b|:(?=\s)")
 _LEFT_SIDE = re.compile(r"^\([a-z](?:,[a-z])*\)=")
+_WORD_OF_TEXT = re.compile(r"(?<!\\)[A-Za-z]{3}|[一-鿿]")
 _BRACKETS = {"[": "]", "(": ")", "{": "}"}
 
 
@@ -44,7 +45,7 @@ def selected_letters(text: str, whole: bool) -> frozenset[str] | None:
         not _OF_LETTERS.match(rest) or is_denied(rest) or _LONE_LETTER.search(rest)
     ):
         return None
-    return frozenset(re.findall(r"[A-J]", match[1]))
+    return frozenset(re.findall(r"[A-Z]", match[1]))
 
 
 def truth_value(text: str) -> bool | None:
@@ -60,7 +61,10 @@ def compare_lists(gold: str, prediction: str, lenient: bool) -> bool | MathJob:
     golds, items = split_list(gold), split_list(prediction)
     if len(golds) != len(items):
         return False
-    verdicts = [compare(one, other, lenient) for one, other in zip(golds, items, strict=True)]
+    verdicts = [
+        _same_name(one, other) or compare(one, other, lenient)
+        for one, other in zip(golds, items, strict=True)
+    ]
     if False in verdicts:
         return False
     if all(verdict is True for verdict in verdicts):
@@ -68,6 +72,13 @@ def compare_lists(gold: str, prediction: str, lenient: bool) -> bool | MathJob:
     if len(verdicts) == 1:
         return verdicts[0]
     return Comparisons("all", tuple(v for v in verdicts if not isinstance(v, bool)))
+
+
+def _same_name(one: str, other: str) -> bool:
+    """Whether two items are the same words; a list may quote them or not."""
+    if not any(_WORD_OF_TEXT.search(item) or item[:1] in "'\"" for item in (one, other)):
+        return False
+    return words(one) == words(other)
 
 
 def listed_part(text: str) -> str:
@@ -89,8 +100,11 @@ def split_list(text: str) -> list[str]:
     text = re.sub(r"\\([{}])", r"\1", plain(text)).strip()
     if text and _BRACKETS.get(text[0]) == text[-1] and _encloses(text):
         text = text[1:-1]
-    items, depth, start = [], 0, 0
+    items, depth, start, quote = [], 0, 0, ""
     for position, character in enumerate(text):
+        if quote or (character in "'\"" and not text[start:position].strip()):
+            quote = "" if character == quote else quote or character
+            continue
         depth += (character in "([{") - (character in ")]}")
         if character in ",;、" and depth == 0:
             items.append(text[start:position])

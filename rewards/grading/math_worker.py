@@ -14,7 +14,7 @@ from math import ceil
 from typing import Any, Literal
 
 from ..types import Outcome
-from .numeric import equal_by_value, within
+from .numeric import equal_by_value
 
 MEMORY_BYTES = 4 * 2**30
 # Decimals inside sets and relations; single numbers never get there.
@@ -27,8 +27,8 @@ _ORPHAN_GRACE_SECONDS = 5
 class Comparison:
     r"""Is `prediction` equal to `gold`? Both are normalised LaTeX without delimiters.
 
-    Example: `Comparison(r"2\sqrt{3}", r"\sqrt{12}")`. With `tolerance`, the prediction may also be
-    a number closer than that to the gold. With `relations_as_sets`, 1<x<2 equals the gold
+    Example: `Comparison(r"2\sqrt{3}", r"\sqrt{12}")`. Numbers closer than `tolerance` are
+    equal as well. With `relations_as_sets`, 1<x<2 equals the gold
     interval (1,2).
     """
 
@@ -125,9 +125,7 @@ def _equal(job: Comparison) -> bool:
     predictions = parse_latex(job.prediction)
     if not predictions:
         return False
-    if job.tolerance is not None and within(golds[0], predictions[0], job.tolerance):
-        return True
-    decided = equal_by_value(golds[0], predictions[0])
+    decided = equal_by_value(golds[0], predictions[0], job.tolerance)
     if decided is not None:
         return decided
     # In this order: verify is not symmetric.
@@ -158,6 +156,9 @@ def parse_latex(latex: str) -> list[Any]:
 def _extraction() -> list[Any]:
     from math_verify import LatexExtractionConfig
     from math_verify.parser import NormalizationConfig
+
+    # It warns that its timeouts are off, on every start.
+    logging.getLogger("math_verify").setLevel(logging.ERROR)
 
     # Only LaTeX extraction: math-verify's expression config hands the text to sympy's parse_expr,
     # which evaluates code. Its unit stripping is off because it removes letters that may be

@@ -26,24 +26,27 @@ _POINTS = ((137, 101), (-211, 97), (353, 67), (29, 83))
 _REAL_POINTS = 3
 
 
-def equal_by_value(gold: Any, prediction: Any) -> bool | None:
-    """True, False, or None if values do not decide. Sets, tuples and matrices by their items."""
+def equal_by_value(gold: Any, prediction: Any, tolerance: float | None = None) -> bool | None:
+    """True, False, or None if values do not decide. Sets, tuples and matrices by their items.
+
+    Numbers closer than `tolerance` are equal as well.
+    """
     from sympy import Expr, FiniteSet, Interval, MatrixBase, Tuple
 
     if isinstance(gold, FiniteSet) and isinstance(prediction, FiniteSet):
-        return _equal_sets(list(gold.args), list(prediction.args))
+        return _equal_sets(list(gold.args), list(prediction.args), tolerance)
     if isinstance(gold, Interval) and isinstance(prediction, Interval):
         if _open_ends(gold) != _open_ends(prediction):
             return False
-        return _all_equal((gold.start, gold.end), (prediction.start, prediction.end))
+        return _all_equal((gold.start, gold.end), (prediction.start, prediction.end), tolerance)
     if isinstance(gold, Tuple) and isinstance(prediction, Tuple):
-        return _all_equal(gold.args, prediction.args)
+        return _all_equal(gold.args, prediction.args, tolerance)
     if isinstance(gold, MatrixBase) and isinstance(prediction, MatrixBase):
         if gold.shape != prediction.shape:
             return False
-        return _all_equal(list(gold.flat()), list(prediction.flat()))
+        return _all_equal(list(gold.flat()), list(prediction.flat()), tolerance)
     if isinstance(gold, Expr) and isinstance(prediction, Expr):
-        return _equal_expressions(gold, prediction)
+        return _equal_expressions(gold, prediction, tolerance)
     return None
 
 
@@ -51,19 +54,21 @@ def _open_ends(interval: Any) -> tuple[bool, bool]:
     return bool(interval.left_open), bool(interval.right_open)
 
 
-def _all_equal(golds: Any, predictions: Any) -> bool | None:
+def _all_equal(golds: Any, predictions: Any, tolerance: float | None) -> bool | None:
     if len(golds) != len(predictions):
         return False
-    found = [equal_by_value(one, other) for one, other in zip(golds, predictions, strict=True)]
+    found = [
+        equal_by_value(one, other, tolerance) for one, other in zip(golds, predictions, strict=True)
+    ]
     return False if False in found else None if None in found else True
 
 
-def _equal_sets(golds: list[Any], predictions: list[Any]) -> bool | None:
+def _equal_sets(golds: list[Any], predictions: list[Any], tolerance: float | None) -> bool | None:
     """Whether each gold item has one equal item of its own, in any order."""
     if len(golds) != len(predictions):
         return False
     for one in golds:
-        found = [equal_by_value(one, other) for other in predictions]
+        found = [equal_by_value(one, other, tolerance) for other in predictions]
         if True in found:
             predictions.pop(found.index(True))
         else:
@@ -71,7 +76,7 @@ def _equal_sets(golds: list[Any], predictions: list[Any]) -> bool | None:
     return True
 
 
-def _equal_expressions(gold: Any, prediction: Any) -> bool | None:
+def _equal_expressions(gold: Any, prediction: Any, tolerance: float | None) -> bool | None:
     from sympy import Float
 
     if gold == prediction and gold.is_finite is not False and not gold.has(Float):
@@ -85,6 +90,8 @@ def _equal_expressions(gold: Any, prediction: Any) -> bool | None:
         values = _values(gold, prediction, point)
         if values is None:
             return None
+        if tolerance and not gold.free_symbols and abs(values[0] - values[1]) < tolerance:
+            return True
         if not gold.free_symbols or all(value.is_real for value in values):
             differences.append(_relative_difference(*values))
         elif any(value.is_real for value in values):
@@ -103,16 +110,6 @@ def _is_undefined(expression: Any) -> bool:
     from sympy import nan, zoo
 
     return expression.has(nan, zoo)
-
-
-def within(gold: Any, prediction: Any, tolerance: float) -> bool:
-    """Whether the prediction is a real number closer than `tolerance` to the gold."""
-    from sympy import Expr
-
-    if not (isinstance(gold, Expr) and isinstance(prediction, Expr)):
-        return False
-    difference = (prediction - gold).evalf(DIGITS)
-    return bool(difference.is_real and abs(difference) < tolerance)
 
 
 def _relative_difference(one: Any, other: Any) -> Any:

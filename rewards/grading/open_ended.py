@@ -155,7 +155,7 @@ def _judge_number(
     spelled, start, end = stated
     if is_taken_back(text, start, end) or is_bound(text, start, end):
         return found, False
-    if not units_agree(gold.unit, unit_after(text, end)):
+    if not units_agree(gold.unit, unit_after(text, end) or split_unit(spelled)[1]):
         return found, False
     result = Commitment(spelled, found.start + start, found.start + end, found.kind)
     number = parse_number(split_unit(spelled)[0], decimal_comma=True)

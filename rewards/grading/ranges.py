@@ -31,16 +31,16 @@ def parse_range(text: str) -> tuple[PlainNumber, PlainNumber, str | None] | None
             return None
     if match is None:
         return None
-    low, low_unit = split_unit(match["low"], glued=True)
-    high, unit = split_unit(match["high"], glued=True)
+    low, low_unit = split_unit(match["low"])
+    high, unit = split_unit(match["high"])
     first, second = parse_number(low), parse_number(high)
     if first is None or second is None or not first.value < second.value:
         return None
-    if not units_agree(low_unit, unit):
-        return None
+    if low_unit and low_unit != unit:
+        return None  # "2 m-7" is a difference
     if second.percent:
         first = replace(first, percent=True)  # 10-20 % are two percentages
-    return first, second, unit or low_unit
+    return first, second, unit
 
 
 def ranges_agree(gold: str, prediction: str) -> bool | None:

@@ -14,6 +14,8 @@ from fractions import Fraction
 FLOAT_NOISE = Fraction(1, 10**9)
 # What a decimal must show to stand for a fraction, which it never equals.
 DIGITS_OF_EXACT = 6
+# 0.034965 shows five digits of 5/143, but the sixth and seventh are 03.
+_SHORT_DECIMAL = Fraction(2, 10**6)
 _TWO_DIGITS = Fraction(1, 200)
 _TWO_DIGITS_OF_SURD = Fraction(1, 100)
 _SIMPLE_DENOMINATOR = 12
@@ -71,10 +73,11 @@ def decimal_tolerance(gold: Fraction, decimals: int) -> Fraction:
 
 
 def half_a_digit(value: Fraction, decimals: int) -> Fraction:
-    """How far a decimal answer may be from an exact gold value: 0 with fewer than six digits."""
-    if significant_digits(value, decimals) < DIGITS_OF_EXACT:
-        return Fraction(0)
-    return Fraction(1, 2 * 10**decimals)
+    """How far a decimal answer may be from an exact gold value: it must show about six digits."""
+    half = Fraction(1, 2 * 10**decimals)
+    if significant_digits(value, decimals) >= DIGITS_OF_EXACT:
+        return half
+    return min(half, abs(value) * _SHORT_DECIMAL)
 
 
 def _is_simple_fraction(answer: Fraction, decimals: int | None) -> bool:

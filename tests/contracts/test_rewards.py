@@ -51,9 +51,54 @@ def wordy(sample):
     return "good"
 
 
+def infinite(sample):
+    return float("inf")
+
+
+class Named(Forgetful):
+    def grade(self, batch):
+        return {index: 1.0 for index, sample in enumerate(batch.samples)}
+
+
 class Positional(Forgetful):
     def grade(self, batch):
         return [float(index) for index, sample in enumerate(batch.samples)]
+"""
+
+
+KEPT = """
+import functools
+from decimal import Decimal
+
+import numpy as np
+
+
+def keywords(sample, *args, scale: float = 1.0, **kwargs):
+    return np.float32(scale * sample.tokens)
+
+
+def compute_score(data_source, solution_str, ground_truth, extra_info=None):
+    return {"score": float(ground_truth in solution_str)}
+
+
+def reward(completions, answer, **columns):
+    texts = [completion[0]["content"] for completion in completions]
+    return [float(gold in text) for gold, text in zip(answer, texts, strict=True)]
+
+
+class Scorer:
+    async def __call__(self, sample, pattern=None):
+        return Decimal(sample.tokens)
+
+
+class Several:
+    def grade(self, batch):
+        return np.array([sample.tokens for sample in batch.samples])
+
+
+partial = functools.partial(keywords, scale=2.0)
+scorer = Scorer()
+several = Several()
 """
 
 
@@ -61,6 +106,7 @@ class Positional(Forgetful):
 def broken(tmp_path_factory):
     folder = tmp_path_factory.mktemp("broken")
     (folder / "contract_breakers.py").write_text(BROKEN)
+    (folder / "contract_keepers.py").write_text(KEPT)
     sys.path.insert(0, str(folder))
     yield
     sys.path.remove(str(folder))
@@ -78,10 +124,19 @@ def test_built_in_rewards_keep_the_contract(name):
         ("Forgetful", "1 values for 2 samples"),
         ("unsteady", "two calls give different values"),
         ("fragile", "for a hostile response"),
-        ("wordy", "no finite number"),
+        ("wordy", "not a finite number"),
+        ("infinite", "not a finite number"),
+        ("Named", "returned dict, not a list"),
         ("Positional", "depend on the order"),
     ],
 )
 def test_the_kit_names_what_is_broken(broken, name, message):
     with pytest.raises(AssertionError, match=message):
         check_reward(f"contract_breakers:{name}")
+
+
+@pytest.mark.parametrize(
+    "name", ["keywords", "compute_score", "reward", "partial", "scorer", "several"]
+)
+def test_rewards_of_every_shape_keep_the_contract(broken, name):
+    check_reward(f"contract_keepers:{name}")

@@ -14,6 +14,8 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "answer_style"
 
 BROKEN = '''
 import os
+import subprocess
+import sys
 import time
 import zlib
 
@@ -26,6 +28,15 @@ def dies(sample):
     """Ends its process for a third of the samples, as a segmentation fault does."""
     if lot(sample) == 0:
         os._exit(11)
+    return 0.0
+
+
+def leaves(sample, **settings):
+    """Starts what would outlive it, and ends its process in its own way for some samples."""
+    subprocess.Popen(["sleep", "9999"], start_new_session=True)
+    print("not a line of the command's")
+    if lot(sample) == 2 and len(sample.response) % 2:
+        sys.exit(1)
     return 0.0
 
 
@@ -81,6 +92,7 @@ def test_plugins_that_crash_or_hang_cost_their_samples_and_not_the_run(workshop,
         {"type": "accuracy"},
         {"type": "broken_rewards:dies", "timeout_seconds": 60},
         {"type": "broken_rewards:hangs", "timeout_seconds": 1},
+        {"type": f"{packages}/broken_rewards.py:leaves", "any": 1, "memory_gib": 1},
     ]
     command = workshop.start(
         "kvl-rl", "train", "rl.yaml", "run_dir=broken", "iterations=1",
@@ -89,6 +101,7 @@ def test_plugins_that_crash_or_hang_cost_their_samples_and_not_the_run(workshop,
     ).wait()  # fmt: skip
     assert command.process.returncode == 0, command.stderr
     assert command.left_over() == []
+    assert "not a line" not in command.stdout
     (metrics,) = records(workshop.folder / "broken/metrics.jsonl")
     assert 0 < metrics["invalid_share"] < 1
     reasons = " ".join(
@@ -96,3 +109,4 @@ def test_plugins_that_crash_or_hang_cost_their_samples_and_not_the_run(workshop,
     )
     assert "reward broken_rewards:dies: worker died" in reasons
     assert "reward broken_rewards:hangs: killed after 1 s" in reasons
+    assert "reward/broken_rewards.py:leaves" in metrics

@@ -3,11 +3,11 @@
 import sys
 
 import pytest
+from kvl.configs.base import SettingsError
 from kvl.rewards.combine import Combination, Rewards, RewardSpec
 from kvl.rewards.registry import UnknownReward, find
 from kvl.rewards.testing import make_batch, make_sample
 from kvl.rewards.types import Outcome
-from pydantic import ValidationError
 
 PLUGINS = '''
 import asyncio
@@ -88,6 +88,27 @@ def hangs(sample):
 
 def not_a_number(sample):
     return float("nan")
+
+
+class Plain:
+    pass
+
+
+class Parts(Short):
+    """A verdict of its own for every sample, every third of them of no use."""
+
+    def grade(self, batch):
+        values = [1.0, float("nan"), None]
+        return [
+            Verdict(Outcome.CORRECT, parts={"style": values[index % 3]})
+            for index, sample in enumerate(batch.samples)
+        ]
+
+
+def noisy(sample):
+    print("noise " * 20_000)
+    os.write(1, b"more noise\\n" * 1000)
+    return 1.0
 
 
 not_callable = 3
@@ -187,6 +208,21 @@ def test_a_plugin_that_breaks_the_contract_costs_all_samples(name, reason):
     )
 
 
+def test_a_bad_part_of_a_verdict_costs_its_sample():
+    samples = [make_sample("7", tokens=tokens) for tokens in (10, 20, 30)]
+    first, second, third = scored(RewardSpec("plugin_rewards:Parts", 2.0), samples=samples)
+    assert first.parts == {"plugin_rewards:Parts": 2.0}
+    assert "a Verdict whose part 'style' is nan" in second.reason
+    assert "a Verdict whose part 'style' is None" in third.reason
+    assert not second.gradable
+    assert not third.gradable
+
+
+def test_a_plugin_that_prints_disturbs_nothing(capfd):
+    assert all(verdict.gradable for verdict in scored(RewardSpec("plugin_rewards:noisy")))
+    assert capfd.readouterr().out == ""
+
+
 def test_rewards_that_compare_do_not_see_samples_that_a_plugin_lost():
     samples = [make_sample("7", tokens=tokens) for tokens in (60, 90, 5000)]
     verdicts = scored(RewardSpec("length"), RewardSpec("plugin_rewards:raises"), samples=samples)
@@ -213,16 +249,24 @@ def test_the_state_of_rewards_survives_a_restart():
         ("no_such_module:Reward", "cannot be imported (ModuleNotFoundError"),
         ("plugin_rewards:Missing", "cannot be imported (AttributeError"),
         ("plugin_rewards:not_callable", "must be a class with grade(batch) or a function"),
+        ("plugin_rewards:Plain", "must be a class with grade(batch) or a function"),
+        ("plugin_rewards:", "write it as package.module:Name"),
+        ("plugin-rewards:constant", "is no module's name"),
+        ("./no_such_file.py:constant", "no file "),
+        ("./no_such_file.py", "no reward './no_such_file.py'"),
     ],
 )
 def test_a_name_that_leads_nowhere_says_why(name, message):
     with pytest.raises(UnknownReward) as error:
         find(name)
     assert message in str(error.value)
+    with pytest.raises(UnknownReward) as error:
+        Rewards([RewardSpec("accuracy"), RewardSpec(name)])
+    assert message in str(error.value)
 
 
 def test_settings_are_checked_before_anything_runs():
-    with pytest.raises(ValidationError, match="scael"):
+    with pytest.raises(SettingsError, match="unknown key scael; plugin_rewards:Words knows scale"):
         Rewards([RewardSpec("plugin_rewards:Words", settings={"scael": 1})])
-    with pytest.raises(ValidationError, match="seconds"):
+    with pytest.raises(SettingsError, match="seconds is missing"):
         Rewards([RewardSpec("plugin_rewards:slow")])

@@ -11,7 +11,8 @@ import pytest
 from kvl.rewards.signatures import UnusableSignature, function_of
 from kvl.rewards.testing import make_batch, make_sample
 from pydantic import Field, ValidationError
-from trl.rewards import accuracy_reward, think_format_reward  # pyright: ignore
+from trl.rewards.accuracy_rewards import accuracy_reward
+from trl.rewards.format_rewards import think_format_reward
 
 if TYPE_CHECKING:
     from nowhere import Unknown  # type: ignore[import-not-found]
@@ -98,7 +99,7 @@ def unresolvable(sample: "Unknown", model: "Unknown" = 1, array: np.ndarray = No
     return model, array
 
 
-def unserialisable(sample, key=len, pattern=object()):  # noqa: B008
+def unserialisable(sample, key=len, pattern=SAMPLE):
     return key
 
 

@@ -95,14 +95,12 @@ def _exponent(match: re.Match[str]) -> str:
     return f"^{{{sign}{match[2] or match[4] or match[6]}}}"
 
 
+# Escaped twice on its way here: "\\\\frac" for "\\frac"; in a matrix it starts a row.
+_ESCAPED_TWICE = re.compile(
+    r"\\\\(?=(?:frac|sqrt|left|right|le|ge|pi|text|cdot|times|infty|cup)(?![A-Za-z]))"
+)
+_MATRIX = re.compile(r"(?<!\\)\\begin")
 _REWRITES = (
-    # Escaped twice on its way here: "\\frac" for "\frac". A matrix row may start with a letter.
-    (
-        re.compile(
-            r"\\\\(?=(?:frac|sqrt|left|right|le|ge|pi|text|cdot|times|infty|cup)(?![A-Za-z]))"
-        ),
-        r"\\",
-    ),
     (re.compile(r"<=|≦"), r"\\le "),
     (re.compile(r">=|≧"), r"\\ge "),
     (re.compile(r"!="), r"\\ne "),
@@ -192,11 +190,14 @@ def plain(text: str) -> str:
     text = _SPACES.sub(" ", _TIGHT.sub("", text))
     while _FONTS.search(text):
         text = _FONTS.sub(r" \1 ", text)
+    if "\\\\" in text and not _MATRIX.search(text):
+        text = _ESCAPED_TWICE.sub(r"\\", text)
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
     text = re.sub(r"\s+", " ", text).strip()
     text = _COMMAND_SPACE.sub(r"\1", _GLUED_SPACE.sub("", text))
-    return text[:-1].strip() if text.endswith(".") else text
+    # Not of "0.333...", however often it is read.
+    return text[:-1].strip() if text.endswith(".") and not text.endswith("..") else text
 
 
 def comparable(text: str) -> str:

@@ -67,6 +67,13 @@ class PlainNumber:
         return bool(self.decimals) and self.value.denominator != 1
 
     @property
+    def latex(self) -> str:
+        """The exact value for a parser that knows fewer spellings."""
+        top, bottom = self.value.as_integer_ratio()
+        sign, fraction = "-" if top < 0 else "", rf"\frac{{{abs(top)}}}{{{bottom}}}"
+        return f"{sign}{abs(top) if bottom == 1 else fraction}" + (r"\%" if self.percent else "")
+
+    @property
     def tolerance(self) -> Fraction:
         """How far from this gold value an irrational answer may be, 0 where it is exact."""
         if not self.decimals or self.value.denominator == 1:

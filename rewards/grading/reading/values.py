@@ -12,17 +12,25 @@ from itertools import pairwise
 
 from .number_words import NUMBER_WORD
 
-_DIGITS = r"\d{1,3}(?:(?:,|\{,\}|,\\!\s?)\d{3})+(?!\d)|\d+"
+_DIGITS = (
+    r"\d{1,3}(?:(?:,|\{,\}|,\\!\s?|['’\u00a0\u2009\u202f])\d{3})+(?!\d)"
+    r"|\d{1,3}(?:\.\d{3}){2,}(?!\d)|\d+"
+)
+_VULGAR = "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅐⅛⅜⅝⅞⅑⅒"
+_SUPERSCRIPT = "⁰¹²³⁴⁵⁶⁷⁸⁹"
 _NUMBER = re.compile(
     rf"""(?<![A-Za-z0-9.^_\\#√])(?<!√\{{)(?<!sqrt\{{)
-    (?: [-−–+]\s?(?=[\d.$\\])(?<![\d)\]]\s[-−–+]\s)(?<![\d)\]][-−–+]) )?
-    (?:\\?[$€£¥]\s?)?
+    (?: [-−–+]\s?(?=[\d.$\\{_VULGAR}])(?<![\d)\]]\s[-−–+]\s)(?<![\d)\]][-−–+]) )?
+    (?:\\?[$€£¥₹]\s?)?
     (?: \\[dt]?frac\s*\{{\s*[-−]?[\d.]+\s*\}}\s*\{{\s*[\d.]+\s*\}}
       | \d+,\d{{1,2}}(?![\d,])
+      | [{_VULGAR}]
       | (?:(?:{_DIGITS})(?:\.\d+)?|\.\d+)
         (?: \s?\\[dt]?frac\s*\{{\s*\d+\s*\}}\s*\{{\s*\d+\s*\}}
+          | \s?[{_VULGAR}]
           | \s+\d+/\d+
-          | \s?(?:×|x|\\times|\*|\\cdot)\s?10\s?\^\s?\{{?[-−]?\d+\}}?
+          | \s?(?:×|x|\\times|\*|\\cdot|·)\s?10
+            (?: \s?(?:\^|\*\*)\s?[{{(]?[-−]?\d+[}})]? | [⁻⁺]?[{_SUPERSCRIPT}]+ )
           | [eE][-+]?\d+(?![\w])
           | \s?/\s?\d+(?:\.\d+)?(?![\d/])
           | \s(?:thousand|million|billion|trillion)\b
@@ -30,7 +38,7 @@ _NUMBER = re.compile(
         )?
     )
     (?:\s?\\?%)?
-    (?![\d_^]|\.\d|\s?(?:[a-cknpqrtx-z](?![A-Za-z])|\\?pi\b|π|\\sqrt|√))""",
+    (?![\d_^{_VULGAR}{_SUPERSCRIPT}⁻]|\.\d|\s?(?:[a-cknpqrtx-z](?![A-Za-z])|\\?pi\b|π|\\sqrt|√))""",
     re.VERBOSE,
 )
 _NOT = re.compile(

@@ -16,9 +16,9 @@ def test_metrics_are_the_transcripts_counted(tiny, tmp_path):
     for iteration, record in enumerate(metrics):
         path = run / f"transcripts/iteration_{iteration:06d}.jsonl"
         groups = [json.loads(line) for line in path.read_text().splitlines()]
-        samples = [sample for group in groups for sample in group["samples"]]
+        samples = [sample for group in groups for sample in group["responses"]]
         right = [
-            [one["outcome"] == "correct" and one["stop_reason"] == "stop" for one in g["samples"]]
+            [one["outcome"] == "correct" and one["stop_reason"] == "stop" for one in g["responses"]]
             for g in groups
         ]
         tokens = [sample["tokens"] for sample in samples]
@@ -36,7 +36,7 @@ def test_metrics_are_the_transcripts_counted(tiny, tmp_path):
         for part in ("accuracy", "length"):
             parts = [sample["parts"].get(part, 0.0) for sample in samples]
             assert record[f"reward/{part}"] == pytest.approx(mean(parts))
-        wrong = [g["samples"] for g, one in zip(groups, right, strict=True) if not any(one)]
+        wrong = [g["responses"] for g, one in zip(groups, right, strict=True) if not any(one)]
         paid = [len({one["parts"].get("length") for one in samples}) > 1 for samples in wrong]
         assert record["length_reward_in_all_wrong"] == pytest.approx(sum(paid) / len(groups))
         expected = sum(tokens) / correct if correct else None
