@@ -33,10 +33,12 @@ demo: setup  ## train a tiny Kimi-VL through SFT and RL, end with a report in ru
 test: setup  ## the test suite
 	@$(BIN)/python -m pytest -q -n $(JOBS)
 
-lint: setup  ## ruff and pyright
+lint: setup  ## ruff, pyright and the import contracts of .importlinter
 	@$(BIN)/ruff check $(CODE)
 	@$(BIN)/ruff format --check $(CODE)
 	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
+	@$(BIN)/lint-imports --no-logo --no-cache >.venv/imports.log 2>&1 || (cat .venv/imports.log; false)
+	@tail -n 2 .venv/imports.log | head -n 1
 
 lock: setup  ## resolve requirements/cpu.lock and requirements/cuda.lock again
 	@$(BIN)/python requirements/lock.py

@@ -31,8 +31,8 @@ from kvl.kimi_vl_model.checkpoint import (
     load_model,
     persistent_state,
 )
+from kvl.kimi_vl_model.files.stored_tensors import iterate_tensors
 from kvl.kimi_vl_model.processing import KimiVLProcessor
-from kvl.kimi_vl_model.stored_tensors import iterate_tensors
 from kvl.kimi_vl_model.tiny import TINY_TEXT, TINY_VISION, write_tiny_checkpoint
 from kvl.problems.synthetic.texts import written_texts
 from PIL import Image

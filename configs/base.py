@@ -32,7 +32,7 @@ class StrictModel(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, bool):
+        if any(isinstance(one, bool) for one in (value if isinstance(value, list) else [value])):
             known = _parts(cls.model_fields[str(info.field_name)].annotation)
             if bool not in known and known & {int, float}:
                 raise PydanticCustomError("truth_as_number", "should be a number")

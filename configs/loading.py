@@ -171,12 +171,15 @@ def _preset_hint(name: Path) -> str:
 
 def _read_yaml(file: Path) -> tuple[dict[str, Any], _Origins]:
     try:
-        document = yaml_text.read(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        document = yaml_text.read(text)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: cannot be read ({error})") from None
     except yaml_text.YAMLProblem as error:
         where = f"{file}:{error.line}" if error.line else str(file)
-        raise ConfigError(f"{where}: not valid YAML: {error}") from None
+        line = text.splitlines()[error.line - 1 : error.line] if error.line else []
+        hint = "; quote what holds ${…}" if "${" in "".join(line) else ""
+        raise ConfigError(f"{where}: not valid YAML: {error}{hint}") from None
     tree = {} if document.tree is None else document.tree
     if not isinstance(tree, dict):
         raise ConfigError(

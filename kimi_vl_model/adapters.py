@@ -19,7 +19,7 @@ from torch.distributed.tensor import DTensor
 
 from ..configs.common import LoRAConfig
 from .checkpoint import persistent_state
-from .folders import checkpoint_folder
+from .files.folders import checkpoint_folder
 from .modeling import KimiVLForConditionalGeneration
 from .parallel.mesh import local_rows, whole
 

@@ -22,11 +22,10 @@ from transformers.models.deepseek_v3.modeling_deepseek_v3 import (
 
 from ..configs.errors import CheckpointError
 from .configuration import KimiVLConfig
-from .folders import checkpoint_folder, copy_other_files
-from .json_files import read_object, shown, shown_name
-from .modeling import KimiVLForConditionalGeneration
-from .settings import check_model
-from .stored_tensors import (
+from .files.folders import checkpoint_folder, copy_other_files
+from .files.json_files import read_object, shown, shown_name
+from .files.settings import check_model
+from .files.stored_tensors import (
     INDEX_FILE,
     SINGLE_FILE,
     files_of,
@@ -34,6 +33,7 @@ from .stored_tensors import (
     raise_first,
     stored_tensors,
 )
+from .modeling import KimiVLForConditionalGeneration
 
 MAX_SHARD_BYTES = 5 * 10**9
 _STALE_BUFFER = re.compile(r"\.rotary_emb\.inv_freq$")

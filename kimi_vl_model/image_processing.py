@@ -14,8 +14,8 @@ from transformers import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
 
 from ..configs.errors import CheckpointError, ProblemError
-from .json_files import read_object
-from .settings import PAD_INPUT, check_preprocessor
+from .files.json_files import read_object
+from .files.settings import PAD_INPUT, check_preprocessor
 
 MAX_PATCHES_PER_SIDE = 512
 

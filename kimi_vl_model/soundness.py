@@ -10,10 +10,10 @@ import torch
 from ..configs.errors import CheckpointError
 from .checkpoint import empty_model, load_config, tensor_problems
 from .configuration import KimiVLConfig
+from .files.json_files import read_object, shown
+from .files.settings import check_generation
+from .files.stored_tensors import raise_first
 from .image_processing import KimiVLImageProcessor
-from .json_files import read_object, shown
-from .settings import check_generation
-from .stored_tensors import raise_first
 from .tokenization import (
     BOS,
     EOS,

@@ -20,7 +20,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from ..configs.errors import KVLError
 from .checkpoint import SINGLE_FILE, persistent_state, published_tensors
 from .configuration import KimiVLConfig
-from .folders import checkpoint_folder
+from .files.folders import checkpoint_folder
 from .modeling import KimiVLForConditionalGeneration
 from .tokenization import PATTERN, RESERVED_SLOTS
 

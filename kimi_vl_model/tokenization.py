@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import TikTokenConverter
 
 from ..configs.errors import CheckpointError
-from .json_files import shown
+from .files.json_files import shown
 
 PATTERN = "|".join(
     [

@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ..configs.errors import KVLError
 from ..configs.files import write_atomically
+from ..configs.variables import filled_where_set
 from ..problems.pictures import allowed_folders
 from ..run_files.metrics_file import Record, read_lines, read_records
 from .cards import change_counts, evaluation_cards, transcript_cards
@@ -110,9 +111,9 @@ def _sft_folders(run_dir: Path, config: Record) -> list[Path]:
 
     A checkpoint folder is usually its run's `final/`; else the stages lie side by side.
     """
-    start = config.get("checkpoint")
+    start = filled_where_set(str(config.get("checkpoint") or ""))
     beside = run_dir.resolve().parent / "sft"
-    return [Path(str(start)).parent, beside] if start else [beside]
+    return [Path(start).parent, beside] if start else [beside]
 
 
 def _status(run_dir: Path, config: Record, records: Sequence[Record]) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -12,8 +14,8 @@ from types import TracebackType
 from typing import Any
 
 import ray
+from ray._private import services as ray_services
 from ray._private import utils as ray_utils
-from ray._private.services import find_bootstrap_address
 from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 from ray.job_config import JobConfig
@@ -84,14 +86,37 @@ class _WithoutWorkingDirectory(JobConfig):
 
 @contextmanager
 def _own_sigterm_handler() -> Iterator[None]:
-    """Ray replaces the command's handler by one that exits without a word. Not afterwards: a
-    signal may come while Ray starts."""
-    theirs = ray_utils.set_sigterm_handler
+    """Keep the command's handler, also while Ray starts, when a signal may come.
+
+    Ray sets one in Python that exits without a word and, underneath it, one in C that prints a C++
+    stack and aborts. Until both are replaced SIGTERM waits, in this thread and in those that start
+    meanwhile: raised in the middle of Ray's start it would get lost now and then.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler, set_handler = signal.getsignal(signal.SIGTERM), ray_utils.set_sigterm_handler
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     ray_utils.set_sigterm_handler = lambda _handler: None
+    ray_services.ConsolePopen = _Interruptible
     try:
         yield
     finally:
-        ray_utils.set_sigterm_handler = theirs
+        ray_utils.set_sigterm_handler = set_handler
+        ray_services.ConsolePopen = _Interruptible.__base__
+        signal.signal(signal.SIGTERM, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class _Interruptible(ray_services.ConsolePopen):
+    """A process of Ray's that does not inherit that SIGTERM waits: Ray ends it by one."""
+
+    def __init__(self, *arguments: Any, preexec_fn: Callable[[], Any], **options: Any) -> None:
+        def prepare() -> None:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+            preexec_fn()
+
+        super().__init__(*arguments, preexec_fn=prepare, **options)
 
 
 def _running_cluster() -> str | None:
@@ -108,7 +133,7 @@ def _running_cluster() -> str | None:
                 f"RAY_ADDRESS={named}: no Ray cluster answers there; start or unset it"
             )
         return named
-    noted = find_bootstrap_address(None)
+    noted = ray_services.find_bootstrap_address(None)
     return noted if noted and _answers(noted) else None
 
 

@@ -17,9 +17,9 @@ from ..kimi_vl_model.checkpoint import (
     published_tensors,
 )
 from ..kimi_vl_model.configuration import KimiVLConfig
+from ..kimi_vl_model.files.stored_tensors import stored_tensors
 from ..kimi_vl_model.image_processing import KimiVLImageProcessor
 from ..kimi_vl_model.soundness import checkpoint_problems
-from ..kimi_vl_model.stored_tensors import stored_tensors
 from ..kimi_vl_model.tokenization import (
     BOS,
     EOS,

@@ -18,7 +18,7 @@ from rich.progress import Progress
 from ..configs.errors import ConfigError
 from ..configs.files import file_errors
 from ..kimi_vl_model.checkpoint import export_checkpoint
-from ..kimi_vl_model.stored_tensors import StoredTensor, raise_first, stored_tensors
+from ..kimi_vl_model.files.stored_tensors import StoredTensor, raise_first, stored_tensors
 
 # safetensors copies a shard to write it: small ones keep the peak at a few gigabytes.
 SHARD_BYTES = 10**9

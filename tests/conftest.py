@@ -43,15 +43,23 @@ CHAINS = (
         "end_to_end/test_plugin_rewards.py",
         "rollouts/test_dead_worker.py",
     ),
+    (
+        "rl/loop/test_training_run.py",
+        "rl/loop/test_metrics.py",
+        "rl/learner/test_learner.py",
+        "rl/learner/test_learner_group.py",
+        "rollouts/test_fleet.py",
+        "evaluation/test_evaluate.py",
+    ),
     ("kimi_vl_model/test_engine_parity.py",),
-    ("rl/learner/test_learner_group.py", "rollouts/test_fleet.py"),
 )
-TESTS = Path(__file__).parent.name
+TESTS = Path(__file__).parent
+assert all((TESTS / file).is_file() for chain in CHAINS for file in chain), "a file was moved"
 
 
 def place(nodeid: str) -> tuple[int, int]:
     """(number of the chain that a test's file is in, its place there); all others come last."""
-    file = nodeid.partition("::")[0].removeprefix(f"{TESTS}/")
+    file = nodeid.partition("::")[0].removeprefix(f"{TESTS.name}/")
     for number, chain in enumerate(CHAINS):
         if file in chain:
             return number, chain.index(file)

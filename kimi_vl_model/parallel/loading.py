@@ -16,8 +16,8 @@ from ..checkpoint import (
     restore_buffers,
     tensor_problems,
 )
+from ..files.stored_tensors import StoredTensor, raise_first, stored_tensors
 from ..modeling import KimiVLForConditionalGeneration
-from ..stored_tensors import StoredTensor, raise_first, stored_tensors
 from .mesh import ParallelPlan, build_mesh, local_rows
 from .sharding import distribute_experts, shard
 

@@ -12,8 +12,8 @@ from .gold import POLAR, BadGold, check_gold, check_type, final_value, gold_lett
 from .listed import compare_lists, listed_part, selected_letters, truth_value
 from .math_pool import Comparisons, MathJob
 from .open_ended import find_and_compare
-from .options.choice import grade_choice
 from .options.chosen_option import chosen_option
+from .reading.choice import grade_choice
 from .reading.commitments import Commitment
 from .reading.extraction import NoAnswer, extract_answer
 from .reading.free_form import answer_region, concluding_sentences, final_commitment

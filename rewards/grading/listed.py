@@ -6,7 +6,7 @@ import re
 
 from .expression import compare
 from .math_pool import Comparisons, MathJob
-from .options.choice import is_denied
+from .reading.choice import is_denied
 from .reading.normalization import narrow, plain, words
 
 _LETTERS = re.compile(

@@ -176,6 +176,7 @@ def _reduce(text: str, gold: Gold) -> str:
     if is_value(plain(text)) and not says_more(plain(text), plain(gold.text)):
         return text
     segments = [segment for segment in math_segments(text) if segment and is_value(plain(segment))]
+    segments = [one for one in segments if not _is_qualified(text, one)] or segments
     if text.count("$") > 1 and (not segments or text.count("$") % 2):
         segments = [text.rsplit("$", 2)[1]]  # an odd dollar sign paired the others wrongly
     if not segments:

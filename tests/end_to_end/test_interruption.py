@@ -106,21 +106,6 @@ def test_a_hangup_stops_a_supervised_run_cleanly(workshop):
     assert_stopped(command.wait(), "hung up", 129)
 
 
-def test_an_engine_that_disagrees_with_the_learner_stops_the_run(workshop):
-    """Rounding alone exceeds this tolerance, as wrong weights exceed the usual one."""
-    command = workshop.start(
-        "kvl-rl", "train", "rl.yaml", "run_dir=disagreeing", "mismatch_tolerance=1e-12"
-    ).wait()
-    assert command.process.returncode == 2
-    assert len(command.own_stderr) == 1
-    assert command.own_stderr[0].startswith(
-        "error: sync 0: engine and learner log-probs of sampled tokens differ by "
-    )
-    assert "Traceback" not in command.stdout + command.stderr
-    assert not (workshop.folder / "disagreeing/metrics.jsonl").exists()
-    assert command.left_over() == []
-
-
 def test_nothing_of_a_killed_run_is_left_after_a_while(killed):
     """Comes last, because Ray's agents need their time."""
     assert killed.left_over(grace_seconds=90) == []

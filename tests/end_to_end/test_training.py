@@ -58,3 +58,16 @@ def test_adapters_train_and_reach_the_engines_and_the_export(workshop, inside, r
     assert merged.keys() == final.keys()
     for name, tensor in merged.items():
         torch.testing.assert_close(final[name], tensor, atol=1e-6, rtol=0, msg=name)
+
+
+def test_an_engine_that_disagrees_with_the_learner_stops_the_run(workshop, inside):
+    """Rounding alone exceeds this tolerance, as wrong weights exceed the usual one."""
+    ended = inside(
+        *("kvl-rl", "train", "rl.yaml", "run_dir=disagreeing", "mismatch_tolerance=1e-12"),
+        code=2,
+    )
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith(
+        "error: sync 0: engine and learner log-probs of sampled tokens differ by "
+    )
+    assert not (workshop.folder / "disagreeing/metrics.jsonl").exists()

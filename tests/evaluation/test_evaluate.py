@@ -62,7 +62,7 @@ def test_greedy_alone_samples_nothing(tiny, tmp_path):
     assert [row["samples"] for row in rows] == [[], []]
 
 
-def test_what_is_not_evaluated_is_said_and_does_not_count(tiny, tmp_path):
+def test_what_cannot_be_read_is_left_out_and_what_cannot_be_rolled_out_is_wrong(tiny, tmp_path):
     lines = (tiny.folder / "train.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]
     rows[0]["question"] += " and so on" * 500
@@ -72,9 +72,11 @@ def test_what_is_not_evaluated_is_said_and_does_not_count(tiny, tmp_path):
     out = tmp_path / "partly.json"
     ended = tiny("eval", "tiny", "partly.jsonl", "--config", "rl.yaml", "--out", out)
     summary = json.loads(out.read_text())
-    left_out = {one["id"] for one in (*summary["failures"], *summary["skipped"])}
-    assert left_out == {row["id"] for row in rows[:3]}
-    assert summary["problems"] == len(out.with_suffix(".jsonl").read_text().splitlines()) == 5
+    assert [one["id"] for one in summary["failures"]] == [rows[0]["id"]]
+    assert {one["id"] for one in summary["skipped"]} == {row["id"] for row in rows[1:3]}
+    answered = [json.loads(row) for row in out.with_suffix(".jsonl").read_text().splitlines()]
+    assert (summary["problems"], summary["not_rolled_out"], len(answered)) == (6, 1, 5)
+    assert summary["greedy"] == pytest.approx(sum(score([row["greedy"]]) for row in answered) / 6)
     for row in rows[:3]:
         assert row["id"] in ended.stdout
 

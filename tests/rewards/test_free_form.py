@@ -187,7 +187,8 @@ def test_the_last_commitment_counts(grade):
 
 def test_a_benchmarks_precision_widens_the_tolerance(grade):
     assert grade("number", "1.46", "1.4596", precision=2).accuracy == 1.0
-    assert grade("number", "1.5", "1.53").accuracy == 1.0
+    assert grade("number", "1.5", "1.53").accuracy == 0.0
+    assert grade("number", "1.5", "1.53", precision=1).accuracy == 1.0
     assert grade("number", "3", "3.004").accuracy == 0.0
     assert grade("number", "3", "3.004", precision=2).accuracy == 1.0
 

@@ -42,7 +42,7 @@ ENDINGS = {
     "os.kill(os.getpid(), signal.SIGKILL)": "SIGKILL",
     "os.kill(os.getpid(), signal.SIGTERM)": "SIGTERM",
     "ctypes.string_at(0)": "SIGSEGV",
-    "os.kill(os.getppid(), signal.SIGKILL)": "killed",
+    "os.kill(os.getppid(), signal.SIGKILL); time.sleep(9)": "killed",
     "os.closerange(3, 100); time.sleep(0.2)": "",
     "os.fork() or time.sleep(0.2); sys.exit(5)": "SystemExit: 5",
     "threading.Thread(target=os._exit, args=(4,)).start(); time.sleep(9)": "exit code 4",

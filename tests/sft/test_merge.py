@@ -11,7 +11,7 @@ import pytest
 import torch
 from kvl.configs.errors import CheckpointError, ConfigError
 from kvl.kimi_vl_model.checkpoint import INDEX_FILE, SINGLE_FILE, iterate_tensors, load_model
-from kvl.kimi_vl_model.stored_tensors import StoredTensor, files_of
+from kvl.kimi_vl_model.files.stored_tensors import StoredTensor, files_of
 from kvl.sft.merge import merge, mixing_weights
 from safetensors.torch import load_file, save_file
 

@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 
 from ....problems.types import CHOICE_LETTERS
+from ..reading.choice import is_denied, named_letter
 from ..reading.commitments import Commitment
 from ..reading.denials import is_taken_back
 from ..reading.extraction import NoAnswer
@@ -22,10 +23,9 @@ from ..reading.free_form import (
     is_cut_off,
 )
 from ..reading.normalization import narrow, words
-from ..reading.option_letters import letter_patterns
 from ..reading.polarity import polar_letters, proposition
-from .choice import is_denied, named_letter
 from .copied_options import without_copied_options
+from .option_letters import letter_patterns
 from .option_text import options_in_text
 
 _DRESSING = re.compile(
@@ -40,9 +40,10 @@ _NEGATED = re.compile(
 )
 _VERDICT = re.compile(r"\b(?:correct|right|true|best|fits|works)\b|正确|符合")
 _NEW_CLAUSE = re.compile(
-    r"[;；。\n]|\.\s|[,，]\s*(?:so|but|thus|hence|therefore|and\s+so|所以|因此|故|而|但)"
-    r"|\b(?:so|thus|hence|therefore)\b|所以|因此|故"
+    r"[;；。\n]|\.\s|[,，]\s*(?:so|but|thus|hence|therefore|and\s+so|所以|因此|故|而|但|选)"
+    r"|\b(?:so|thus|hence|therefore|but)\b|所以|因此|故"
 )
+_OR = re.compile(r"[\s,).\]]*(?:(?:or|vs\.?)\b|或)")
 _SEEN_BEFORE, _SEEN_AFTER = 25, 60
 _SHOWN_CHARACTERS = 40
 
@@ -108,9 +109,20 @@ def _refuse_several(rest: str, letter: str, options: Sequence[str]) -> None:
     if is_denied(rest):
         raise NoAnswer("an option is only denied")
     for said in (rest, _without_own_text(rest, letter, options)):
-        other = letter_patterns(_letters(options)).another.match(said)
-        if other and other["letter"] != letter and not is_denied(said[other.end() :]):
-            raise NoAnswer("several options")
+        _refuse_another(said, 0, letter, options)
+    if (beside := _OR.match(rest)) and options_in_text(rest[beside.end() :], options):
+        raise NoAnswer("several options")
+
+
+def _refuse_another(text: str, position: int, letter: str, options: Sequence[str]) -> None:
+    """Raises `NoAnswer` if another letter is joined there: " or C", but not ", A is wrong"."""
+    joined = set()
+    another = letter_patterns(_letters(options)).another
+    while match := another.match(text, position):
+        joined.add(match["letter"])
+        position = match.end()
+    if joined - {letter} and not is_denied(text[position:]):
+        raise NoAnswer("several options")
 
 
 def _without_own_text(rest: str, letter: str, options: Sequence[str]) -> str:
@@ -152,15 +164,23 @@ def _opening_letter(text: str, options: Sequence[str]) -> Commitment | None:
         return Commitment(letter or "", start, shown, "phrase")
     undressed = _undress(stripped)
     match = letter_patterns(_letters(options)).opening.match(undressed)
-    if match is None or (match["spaced"] and len(undressed) > 2):
+    if match is None:
         return None
     letter = _letter(match, options)
+    if letter and _OR.match(undressed, match.end()):
+        _refuse_several(undressed[match.end() :], letter, options)
+    if match["spaced"] and len(undressed) > 2:
+        return None
     # "Option A is wrong, because …": what follows may choose another one.
     if letter is None or is_denied(undressed[match.end() :]):
         return None
     if _goes_through_options(stripped, undressed[match.end() :], letter, options):
         return None
     _refuse_several(undressed[match.end() :], letter, options)
+    # "A is a cat. B barks. So it is C.": a subject is no choice where another one is stated.
+    stated = _stated_letter(text, options) if match["subject"] else None
+    if stated is not None and stated.text != letter:
+        return stated
     return Commitment(letter, start, shown, "phrase")
 
 
@@ -188,9 +208,7 @@ def _stated_letter(text: str, options: Sequence[str]) -> Commitment | None:
         if _in_negated_clause(text, match):
             continue
         letter = next(group for group in match.groups() if group)
-        other = patterns.another.match(text, match.end())
-        if other and other["letter"] != letter and not is_denied(text[other.end() :]):
-            raise NoAnswer("several options")
+        _refuse_another(text, match.end(), letter, options)
         return Commitment(letter, match.start(), match.end(), "phrase")
     return None
 

@@ -14,10 +14,10 @@ MAX_OPTION_CHARACTERS = 300
 _BETWEEN = re.compile(r"(?:[\s,;.、|•/]|(?<=\s)[-*]\s|(?<=\s)(?:and|or)\s|和|或)*")
 _BETWEEN_LETTERS = re.compile(r"[^\w\n]*[\s,/;、|]+[^\w]*")
 # Nothing may be said about the last option of a list: "D. 24 cm is right", "B. 18 cm ✓".
-_ENDS = re.compile(r"\**[ \t]*(?:[.;,?!|](?![^\n]*[✓✔✅☑←√])|\n|\Z)")
+_ENDS = re.compile(r"[*)\]}$]{0,9}[ \t]*(?:[.;,?!|](?![^\n]*[✓✔✅☑←√])|\n|\Z)")
 _LETTERS_END = re.compile(r"[)\]*]*[ \t]*(?:\n|\Z|[.?!])")
 # An option whose text is not known.
-_ITEM = re.compile(r"(?:^|(?<=\s))[-*(\[]*(?P<letter>[A-Z])[)\].:、]+\**\s*(?=\S)")
+_ITEM = re.compile(r"(?:^|(?<=\s))[-*(\[]{0,9}(?P<letter>[A-Z])[)\].:、]+\**\s*(?=\S)")
 _VERDICT = re.compile(
     r"\b(?:correct|incorrect|wrong|right|answer|because|since|so|not|is|are|was)\b"
     r"|正确|错|对|不|[✓✔✅☑←]",
@@ -38,7 +38,9 @@ def without_copied_options(text: str, options: Sequence[str]) -> str:
     if known:
         texts = [r"\s+".join(map(re.escape, o.strip().rstrip(".").split())) for o in options]
         lettered = [
-            re.compile(rf"(?<![A-Za-z0-9])[*_(\[]*{letter}(?:[*_)\].:、,]+\s*|\s+){text}", re.I)
+            re.compile(
+                rf"(?<![A-Za-z0-9])[*_(\[]{{0,9}}{letter}(?:[*_)\].:、,]+\s*|\s+){text}", re.I
+            )
             for letter, text in zip(letters, texts, strict=False)
         ]
         text = _without_runs(text, lettered, _BETWEEN, _ENDS, MIN_COPIED)
@@ -46,7 +48,7 @@ def without_copied_options(text: str, options: Sequence[str]) -> str:
         text = _without_runs(text, bare, _BETWEEN, _ENDS, len(options))
     elif not options:
         text = _without_unknown_list(text)
-    single = [re.compile(rf"(?<![\w'’])[(\[*]*{letter}(?![\w'’])") for letter in letters]
+    single = [re.compile(rf"(?<![\w'’])[(\[*]{{0,9}}{letter}(?![\w'’])") for letter in letters]
     fewest = min(len(letters), MIN_LETTERS)
     return _without_runs(text, single, _BETWEEN_LETTERS, _LETTERS_END, fewest)
 

@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Sequence
 
 from ....problems.types import CHOICE_LETTERS
+from ..reading.conclusion import last_clause
+from ..reading.denials import is_bound, is_taken_back
 from ..reading.normalization import narrow, plain
 from ..reading.number import parse_number
 from ..reading.polarity import polar_letters, polarity
@@ -23,6 +25,9 @@ _DENYING_PAIRS = frozenset(
         *(("rather", "than"), ("instead", "of"), ("other", "than"), ("anything", "but")),
         *(("不", "是"), ("并", "非"), ("而", "非"), ("不", "选"), ("不", "为")),
     ]
+)
+_BOUNDING_PAIRS = frozenset(
+    [("at", "least"), ("at", "most"), ("up", "to"), ("more", "than"), ("less", "than")]
 )
 _JUDGED_WRONG = frozenset(["wrong", "incorrect", "false", "impossible", "excluded"])
 _VERBS = frozenset(["is", "are", "was", "were", "be", "cannot", "can"])
@@ -87,6 +92,8 @@ def options_in_text(text: str, options: Sequence[str]) -> list[str]:
         # "Solution A is stronger than solution B": the main clause says which.
         start, end = main_clause(text)
         letters = _named(_content(text[start:end]), options, _content) or letters
+    if len(letters) > 1:
+        letters = _named(_content(last_clause(text)), options, _content) or letters
     if letters and _REFUSAL.search(text) and not any(_REFUSAL.search(o) for o in options):
         return []
     if not letters:
@@ -113,6 +120,8 @@ def _denied(haystack: list[str], start: int, end: int) -> bool:
     before = haystack[max(0, start - 3) : start]
     if before[-1:] in (["a"], ["an"], ["the"]):
         before.pop()
+    if haystack[start].isdigit() and tuple(before[-2:]) in _BOUNDING_PAIRS:
+        return True
     if _DENYING.intersection(before[-1:]) or tuple(before[-2:]) in _DENYING_PAIRS:
         return True
     after = [token for token in haystack[end : end + 3] if token not in _VERBS]
@@ -141,6 +150,8 @@ def _numeric(text: str, options: Sequence[str]) -> list[str]:
     stated = stated_number(text, short=False)
     number = parse_number(stated[0]) if stated else None
     if stated is None or number is None:
+        return []
+    if is_taken_back(text, *stated[1:]) or is_bound(text, *stated[1:]):
         return []
     said = unit_after(text, stated[2])
     return [

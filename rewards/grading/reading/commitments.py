@@ -19,7 +19,8 @@ _PHRASE = re.compile(
     (?:\bthe\s+)? (?:\b(?:final|correct|right|best)\s+)*
     \banswers?(?!\s+choices?\b)
       (?:\s+(?:to|for|of)\s+[^.:\n]{1,80}?)? (?:\s+(?:letter|option|choice))?
-      (?: \s+(?:is|are|was|would\s+be|should\s+be|must\s+be|will\s+be)\b | [*_]{0,2}\s*[:=] )
+      (?: \s+(?:is|are|was|would\s+be|should\s+be|must\s+be|will\s+be)\b | [*_]{0,2}\s*[:=]
+        | (?<=final\ answer)\s+[-–—](?=\s) )
     | (?:\bthe\s+)? \b(?:correct|right|best)\s+(?:option|choice|statement) (?:\s+letter)?
       (?:\s+for\s+[^.:\n]{1,80}?)? (?: \s+(?:is|would\s+be)\b(?!\s+that\b) | [*_]{0,2}\s*: )
     | (?:最终|正确|最后|所以|因此)?(?:的)?(?:答案|选项)\s*

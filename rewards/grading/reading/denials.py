@@ -38,7 +38,7 @@ _BOUND_BEFORE = re.compile(
       | (?:^|\b(?:is|are|was|were|be|has|have|just|well|slightly|little|costs?|weighs?))\s*
         (?:over|under|above|below|beyond)
       | (?:不少于|不多于|不超过|不大于|不小于|不低于|不高于|至少|至多|最多|最少|超过|大于|小于|多于
-        |少于|高于|低于|不到|不足)
+        |少于|高于|低于|不到|不足) | \d\s*[一-鿿]?\s*(?:到|至|~)
     )(?:[\s*_$(\[{\\]|\b(?:an?|the|or|equal|to)\b|是|为)*\Z
     """,
     re.IGNORECASE | re.VERBOSE,
@@ -62,7 +62,7 @@ _BOUND_AFTER = re.compile(
     rf"""
     {_CLOSING}(?:[A-Za-z°%²³]+\s+){{0,2}}?
     (?:or|and)\s+(?:more|less|fewer|greater|larger|smaller|above|below|over|under|higher|lower|up)\b
-    | \s?\+(?=[\s.)]|\Z) | \s*[一-鿿]{{0,2}}?(?:以上|以下|以内|或更多|或更少)
+    | \s?\+(?=[\s.)]|\Z) | \s*[一-鿿]{{0,2}}?(?:以上|以下|以内|或更多|或更少|(?:到|至|~)\s*\d)
     | \s+(?:[A-Za-z]+\s+)?(?:at\s+(?:least|most)|or\s+so)\b
     """,
     re.IGNORECASE | re.VERBOSE,

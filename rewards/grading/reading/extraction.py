@@ -7,7 +7,7 @@ things, has no answer.
 
 from __future__ import annotations
 
-from ..options.choice import named_letter
+from .choice import named_letter
 from .commitments import Commitment, boxes, holds_box, phrases
 from .hedges import without_assignment
 from .normalization import comparable, narrow, unwrap_box

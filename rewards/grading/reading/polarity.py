@@ -40,9 +40,9 @@ _SUBJECT = (
 _STATED = re.compile(
     rf"""
     \b{_SUBJECT}\s*
-    (?:\b(?P<verb>(?:is|was|are|would\s+be|must\s+be|has\s+to\s+be|can(?=not))|(?=can['’]t))\s*|[:=]\s*)
-    (?P<between>(?:n['’]t|\s|\b(?:not|also|be|therefore|thus|indeed|clearly|actually|definitely
-       |certainly|always|hence|then|in\s+fact|a|an)\b|,|'')*)
+    (?:(?:\b(?:is|was|are|would\s+be|must\s+be|has\s+to\s+be|can(?=not|'t))|'s)\s*|[:=]\s*)
+    (?P<between>(?:n?'t|not\b|\s|\b(?:also|be|therefore|thus|indeed|clearly|actually|definitely
+       |certainly|always|hence|then|in\s+fact|a|an)\b|,)*)
     (?P<word>{_ENGLISH})\b(?!\s*(?:angle|side|triangle|hand|or\b|/))
     | \b(?P<case>(?:is\s+|isn['’]t\s+)(?:not\s+)?the\s+case)\b
     | (?:说法|命题|结论|判断|陈述|表述|答案|题)\s*(?:是|为|应为|应该是)?\s*
@@ -58,6 +58,7 @@ _BOTH = re.compile(
     r"(?:no|not|false|incorrect|wrong)\b(?!\s+(?:because|doubt|matter))"
     r"|\b(?:no|false|incorrect|wrong)\W{0,3}\s*(?:or|and|/)\s*(?:maybe|perhaps)?\s*"
     r"(?:yes|true|correct|right)\b"
+    r"|\b(?:yes|true)\b\W+(?:actually|wait|or\s+rather)\W+(?:no|not)\b"
     r"|(?:是|对|正确)\s*(?:或者?|还是|/|和|、)\s*(?:否|错|不)",
     re.IGNORECASE,
 )
@@ -73,6 +74,8 @@ _NEGATED = re.compile(r"\b(?:not|never|cannot|no)\b|n['’]t\b|不|没有|没|�
 _DOES = re.compile(
     r"\b(?:is|are|was|were|has|have|had|does|do|did|can|could|will|would|\w+s)\b", re.IGNORECASE
 )
+# A plain sentence: no code, no formula, no label, nobody's opinion.
+_PROSE = re.compile(r"(?!I\b|We\b|You\b)[A-Z一-鿿][\w\s,'’%°./-]*[.!]?")
 _WORD = re.compile(r"[一-鿿]|[^\W_]+(?:['’][a-z]+)?")
 _ASIDES = re.compile(
     r",?\s*\b(?:because|since|(?<=,\s)as|as there|due to|(?<=,\s)which|(?<=,\s)but)\b",
@@ -105,6 +108,8 @@ def polar_letters(options: Sequence[str]) -> list[bool | None]:
 def polarity(text: str) -> bool | None:
     """What one sentence or phrase says; None if it says neither, or both ("yes or no")."""
     text = _DRESS.sub("", narrow(text)).replace("’", "'")
+    if text.rstrip().endswith("?"):
+        return None
     if _BOTH.search(text) or (_UNSURE.search(text) and _YES.search(text) and _NO.search(text)):
         return None
     opening = _OPENING.match(text)
@@ -124,7 +129,7 @@ def _of_statement(match: re.Match[str]) -> bool:
         return _POLE[match["chinese"]]
     if match["case"]:
         return not _NEGATED.search(match["case"])
-    negations = len(re.findall(r"n't|not", match["between"]))
+    negations = len(re.findall(r"n?'t|not", match["between"]))
     return _POLE[match["word"].casefold()] != bool(negations % 2)
 
 
@@ -153,8 +158,8 @@ def truth_in(text: str, question: str = "") -> tuple[Commitment, bool]:
 def proposition(text: str, question: str) -> tuple[Commitment, bool] | None:
     """The conclusion that restates a yes/no question as a sentence, and what that answers.
 
-    Without the question only a response of one or two short sentences counts, and its first says
-    yes unless it denies something. None if there is no such sentence.
+    Where the question is not known, only a short response of plain sentences counts: it says no if
+    the one that concludes denies something, else yes. None if there is no such sentence.
     """
     found = sentences(text)
     if not found:
@@ -163,14 +168,14 @@ def proposition(text: str, question: str) -> tuple[Commitment, bool] | None:
         return None
     candidates = concluding_sentences(text)
     for offset, sentence in candidates if question else candidates[:1]:
-        said = _restates(sentence, question) if question else _asserts(sentence, text)
+        said = _restates(sentence, question) if question else _asserts(sentence, text.strip())
         if said is not None:
             return Commitment(sentence, offset, offset + len(sentence), "phrase"), said
     return None
 
 
 def _asserts(sentence: str, text: str) -> bool | None:
-    if len(text.strip()) > MAX_PROPOSITION_CHARACTERS or "?" in text or _BOTH.search(text):
+    if len(text) > MAX_PROPOSITION_CHARACTERS or not _PROSE.fullmatch(text) or commitments(text):
         return None
     clause = _clause(sentence)
     if len(_WORD.findall(clause)) < 4 or not _DOES.search(clause):

@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 
 from .denials import is_taken_back
-from .normalization import words
+from .normalization import narrow, words
 
 MAX_FURTHER_WORDS = 20
 MAX_FURTHER_CHARACTERS = 40  # of text that is written without spaces
 _CHINESE = re.compile(r"[一-鿿]")
+_FONT = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|boxed)\s*\{([^{}]*)\}")
+_DRESS = re.compile(r"\\ |[$`~]|\*\*")
 _QUOTES = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"'})
 _CHINESE_BEFORE = r"(?:^|(?<=[是为叫即称选在于有:,.;。\"'(\s]))"
 _CHINESE_AFTER = r"(?=$|[。,.;!\"')\s]|因为|所以|的$)"
@@ -34,9 +36,9 @@ _OTHER_BEFORE = re.compile(
 
 def says(text: str, gold: str) -> bool:
     """Whether `text` commits to the words `gold`: equal, or inside a short phrase."""
-    text, wanted = words(text).translate(_QUOTES), words(gold).translate(_QUOTES)
-    if text == wanted:
+    if words(text).translate(_QUOTES) == words(gold).translate(_QUOTES):
         return True
+    text, wanted = _running(text), _running(gold).strip("\"'. ")
     if not wanted or _is_long(text, wanted):
         return False
     before, after = _WORD_BEFORE, _WORD_AFTER
@@ -50,6 +52,14 @@ def says(text: str, gold: str) -> bool:
         or _OTHER_BEFORE.search(text[:start])
         for start, end in places
     )
+
+
+def _running(text: str) -> str:
+    """Lower case, without fonts, with straight quotes; spaces stay where they separate words."""
+    text = narrow(text)
+    while _FONT.search(text):
+        text = _FONT.sub(r" \1 ", text)
+    return " ".join(_DRESS.sub(" ", text).translate(_QUOTES).casefold().split())
 
 
 def _is_long(text: str, wanted: str) -> bool:

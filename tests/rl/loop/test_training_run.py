@@ -55,10 +55,18 @@ def test_a_run_measures_every_iteration_and_moves_the_weights(tiny, tmp_path):
     assert any("vision_tower" in name for name in moved)
 
 
+class EndsInTheThirdIteration(TinyFleet):
+    def generate(self, *arguments: Any) -> Any:
+        if self.weight_versions() == [2] and arguments[1].samples > 1:
+            raise KeyboardInterrupt
+        return super().generate(*arguments)
+
+
 def test_a_resumed_run_is_the_uninterrupted_one(tiny, tmp_path):
     """Through checkpoints that hold waiting responses, the optimizer's state and priorities."""
     settings = (
-        *("iterations=4", "rollout.truncated=continue", "rollout.max_response_tokens=8"),
+        *("iterations=4", "rollout.problems_per_iteration=6", "rollout.samples_per_problem=2"),
+        *("rollout.truncated=continue", "rollout.max_response_tokens=10"),
         *("rollout.max_total_tokens=20", "learner.reset_optimizer=false"),
         "choosing.prioritized=true",
     )
@@ -66,15 +74,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(tiny, tmp_path):
     tiny.train(straight, *settings)
     assert any(r["waiting_groups"] for r in records(straight / "metrics.jsonl")[:2])
 
-    class Dies(TinyFleet):
-        """In the third iteration."""
-
-        def generate(self, *arguments: Any) -> Any:
-            if self.weight_versions() == [2] and arguments[1].samples > 1:
-                raise KeyboardInterrupt
-            return super().generate(*arguments)
-
-    tiny.with_fleet(Dies)
+    tiny.with_fleet(EndsInTheThirdIteration)
     tiny.train(broken, *settings, code=130)
     assert len(records(broken / "metrics.jsonl")) == 2
     assert not (broken / "final").exists()
@@ -88,6 +88,20 @@ def test_a_resumed_run_is_the_uninterrupted_one(tiny, tmp_path):
     assert one.keys() == other.keys()
     assert all(one[name].equal(other[name]) for name in one)
     assert "all 4 iterations are done" in tiny.train(broken, *settings).stdout
+
+
+def test_the_newest_checkpoints_are_kept_and_half_of_one_is_none(tiny, tmp_path):
+    run = tmp_path / "run"
+    tiny.with_fleet(EndsInTheThirdIteration)
+    tiny.train(run, "iterations=4", "keep_checkpoints=2", code=130)
+    # What a kill leaves that comes while a checkpoint is written.
+    (run / "checkpoints/.iteration_000003.partial").mkdir()
+    (run / "checkpoints/iteration_000003").mkdir()
+    tiny.with_fleet(TinyFleet)
+    tiny.train(run, "iterations=4", "keep_checkpoints=2")
+    assert [record["iteration"] for record in records(run / "metrics.jsonl")] == [0, 1, 2, 3]
+    kept = {path.name for path in (run / "checkpoints").glob("iteration_*")}
+    assert kept == {"iteration_000003", "iteration_000004"}
 
 
 class KeepsOldWeights(TinyFleet):

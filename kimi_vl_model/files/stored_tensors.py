@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ..configs.errors import CheckpointError
+from ...configs.errors import CheckpointError
 from .json_files import parse_object, read_object, shown, shown_name
 
 INDEX_FILE = "model.safetensors.index.json"

@@ -10,9 +10,9 @@ import re
 from collections.abc import Sequence
 
 from ....problems.types import CHOICE_LETTERS
-from ..reading.normalization import narrow, plain, unwrap_box, words
-from ..reading.number import parse_number
-from ..reading.units import split_unit, units_agree
+from .normalization import narrow, plain, unwrap_box, words
+from .number import parse_number
+from .units import split_unit, units_agree
 
 _TYPESETTING = re.compile(r"\$|\*\*|\\[()\[\]]|\\(?:text|mathrm|textbf|mathbf)(?=\s*\{)|[{}`]")
 _INTRODUCTION = re.compile(

@@ -57,10 +57,11 @@ def letter_patterns(letters: str) -> LetterPatterns:
           | (?P<spaced>{no_article})(?=\s) )
         """
     another = rf"""
-        \s*[).\]:?]*\s*[(\[]?\s*
+        [\s).\]:?\-–—]{{0,20}}[(\[]?\s{{0,20}}
         (?: ,\s*(?:or|and)\b | ,|/|&|\+|;|、|或者?|和|与|及
-          | \b(?:or|and|vs\.?|as\ well\ as)\b )
-        (?:\s*(?:also|even|else|maybe|perhaps|possibly|probably|could\ be|it\ could\ be|可能是?))*
+          | \b(?:or|and|vs\.?|as\ well\ as)\b | \b(?:maybe|perhaps|possibly)\b )
+        (?:\s*(?:also|even|else|maybe|perhaps|possibly|probably|alternatively|(?:it\ )?could\ be
+          |可能是?)\b)*
         \s*{NOUN}?\s*[(\[]?\s*(?P<letter>{one}){_NOT_A_WORD}
         """
     return LetterPatterns(
@@ -68,10 +69,10 @@ def letter_patterns(letters: str) -> LetterPatterns:
         re.compile(another, re.VERBOSE),
         re.compile("|".join(_statements(one, no_article))),
         re.compile(rf"[(\[]\s*({one})\s*[)\]]"),
-        re.compile(rf"(?:^|\n|\s)[*(\[]*({one})[)\].:]\**\s*\S"),
+        re.compile(rf"(?:^|\n|\s)[*(\[]{{0,9}}({one})[)\].:]\**\s*\S"),
         re.compile(
-            rf"(?:^|\n|(?<=[.!?。！？:：])[ \t]|(?<=[.!?。！？]))[\s*_$(\[#>]*"
-            rf"({one})[)\]*_$\s]*[.。]?[)\]*_$\s]*\Z"
+            rf"(?:^|\n|(?<=[.!?。！？:：])[ \t]|(?<=[.!?。！？]))[\s*_$(\[#>]{{0,20}}"
+            rf"({one})[)\]*_$\s]{{0,20}}[.。]?[)\]*_$\s]{{0,20}}\Z"
         ),
     )
 
@@ -91,14 +92,19 @@ def _statements(one: str, no_article: str) -> tuple[str, ...]:
         rf"[(\[]?({one}){_NOT_A_WORD}",
         rf"(?:{NOUN}|letter)[^.\n]{{0,40}}\bis\s+({one})(?=\s*(?:\.|\n|$))",
         rf"\b(?:[Ss]o|[Tt]hus|[Hh]ence|[Tt]herefore),?\s+({one})(?=\s*(?:\.\s*|\n|$))",
-        rf"\b(?:it|this|that)(?:['’]s|\s+is|\s+must\s+be|\s+has\s+to\s+be)\s+(?:the\s+)?{NOUN}?\s*"
+        rf"\b(?i:it|this|that)(?:['’]s|\s+is|\s+must\s+be|\s+has\s+to\s+be)\s+(?:the\s+)?{NOUN}?\s*"
         rf"[(\[]?({one}){_ENDS}",
         rf"\b(?:leaves?|leaving|left\s+with)\s+(?:us\s+)?(?:with\s+)?(?:only\s+|just\s+)?(?:the\s+)?"
         rf"{NOUN}?\s*[(\[]?({one}){_ENDS}",
-        rf"\b[Oo]nly\s+{NOUN}?\s*[(\[]?({one})[)\]]?\s+(?:is|fits|works|remains|matches|satisfies|can"
-        r"|holds|shows|has|agrees)\b",
+        rf"\b[Oo]nly\s+{NOUN}?\s*[(\[]?({one})[)\]]?\s+(?!and\b|or\b)[a-z]+",
+        rf"\bbut\s+(?:rather\s+)?(?:it\s+is\s+|it['’]s\s+)?{NOUN}?\s*[(\[]?({one}){_ENDS}",
+        rf"\b(?:say|guess|think|believe)\s+(?:that\s+)?(?:it\s+is\s+|it['’]s\s+)?{NOUN}?\s*"
+        rf"[(\[]?({one}){_ENDS}",
+        rf"(?:→|⇒|=>|->|\\(?:right|Right)arrow)\s*[(\[]?({one}){_ENDS}",
+        rf"(?<![A-Za-z'’])({one})[)\]]?\s+(?:is|must\s+be|has\s+to\s+be)\s+(?:\w+ly\s+)?(?:the\s+)?"
+        rf"(?:only\s+)?{_RIGHT}\b",
         rf"(?<![A-Za-z'’])({no_article})[)\]]?\s+(?:it\s+is\b(?!\s+not)|(?:fits|remains|works)\b)",
         rf"选择?\s*(?:项\s*)?[(\[]?({one})(?![A-Za-z])",
         rf"(?:只有|剩下)\s*(?:选项)?\s*[(\[]?({one})(?![A-Za-z])",
-        rf"({one})\s*(?:选项)?[)\]]?\s*是?(?:正确|符合)",
+        rf"({one})\s*(?:选项|项)?[)\]]?\s*是?(?:正确|符合)",
     )

@@ -11,7 +11,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from ..configs.errors import CheckpointError
+from ...configs.errors import CheckpointError
 
 MAX_FILE_BYTES = 10**8
 _MAX_DEPTH = 32

@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from ..configs.errors import CheckpointError
+from ...configs.errors import CheckpointError
 from .json_files import shown
 
 PAD_INPUT = (
@@ -83,8 +83,8 @@ class _Text(_TokenIdSettings):
     n_routed_experts: int = Field(ge=2, le=255)
     num_experts_per_tok: int = Field(ge=1)
     first_k_dense_replace: int = Field(ge=0)
-    n_group: int = Field(ge=1)
-    topk_group: int = Field(ge=1)
+    n_group: int = Field(ge=1, le=255)
+    topk_group: int = Field(ge=1, le=255)
     norm_topk_prob: bool
     routed_scaling_factor: float = Field(gt=0)
     kv_lora_rank: _Width
@@ -175,13 +175,13 @@ class _Model(_TokenIdSettings):
         vocabulary = self.text_config.vocab_size
         if self.vocab_size not in (None, vocabulary):
             raise ValueError(
-                f"vocab_size is {self.vocab_size}, but text_config.vocab_size is {vocabulary}"
+                f"vocab_size is {shown(self.vocab_size)}, text_config.vocab_size {vocabulary}"
             )
         ids = [("media_placeholder_token_id", self.media_placeholder_token_id), *self.ids()]
         ids += [(f"text_config.{name}", one) for name, one in self.text_config.ids()]
         for name, one in ids:
             if one >= vocabulary:
-                raise ValueError(f"{name} {one} is no id below vocab_size {vocabulary}")
+                raise ValueError(f"{name} {shown(one)} is no id below vocab_size {vocabulary}")
         return self
 
 
@@ -236,7 +236,9 @@ def check_generation(settings: dict[str, Any], path: Path, vocabulary: int) -> N
     """Raises CheckpointError, also for an id outside a vocabulary of that size."""
     for name, one in _checked(_Generation, settings, path).ids():
         if one >= vocabulary:
-            raise CheckpointError(f"{path}: {name} {one} is no id below vocab_size {vocabulary}")
+            raise CheckpointError(
+                f"{path}: {name} {shown(one)} is no id below vocab_size {vocabulary}"
+            )
 
 
 def _checked(model: type[Checked], settings: dict[str, Any], path: Path) -> Checked:
@@ -252,7 +254,8 @@ def _checked(model: type[Checked], settings: dict[str, Any], path: Path) -> Chec
                 message = details["msg"].removeprefix("Value error, ")
                 wrong.append(f"{field}: {message}" if field else message)
             else:
-                message = details["msg"].removeprefix("Input ")
+                message = details["msg"].removeprefix("Input ").removeprefix("List ")
+                message = message.replace(" after validation", "")
                 wrong.append(f"{field} {message}, not {shown(details['input'])}")
         more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise CheckpointError(f"{path}: {'; '.join(wrong[:3])}{more}") from None

@@ -1,0 +1,1 @@
+"""What a checkpoint folder holds besides the model: its files as they are read and written."""

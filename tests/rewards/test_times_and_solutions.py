@@ -1,0 +1,87 @@
+"""Times of day, ranges, and answers of several solutions."""
+
+import pytest
+from kvl.problems.types import AnswerType
+from kvl.rewards.grader import Grader
+from kvl.rewards.types import GradeRequest, Outcome, Policy
+
+
+@pytest.fixture(scope="module", params=list(Policy))
+def grade(request):
+    with Grader(workers=1, timeout_seconds=30, policy=request.param) as grader:
+
+        def outcome(kind, gold, answer):
+            response = f"◁think▷Some thoughts.◁/think▷\\boxed{{{answer}}}"
+            return grader.grade([GradeRequest(response, gold, AnswerType(kind))])[0].outcome
+
+        yield outcome
+
+
+@pytest.mark.parametrize(
+    ("kind", "gold", "answer"),
+    [
+        ("expression", "8:30 p.m.", "8:30 pm"),
+        ("expression", "8:30 p.m.", "20:30"),
+        ("expression", "1:30", "1:30"),
+        ("expression", "1:30", "half past one"),
+        ("expression", "1:2", "2:4"),
+        ("expression", "2:3", "10:15"),
+    ],
+)
+def test_a_time_however_it_is_written_is_that_time(grade, kind, gold, answer):
+    assert grade(kind, gold, answer) is Outcome.CORRECT
+
+
+@pytest.mark.parametrize(
+    ("kind", "gold", "answer"),
+    [
+        ("expression", "8:30 p.m.", "8:30 a.m."),
+        ("expression", "1:30", "3:90"),
+        ("expression", "1:30", "2:60"),
+        ("expression", "1:30", "0.0333"),
+        ("expression", "1:2", "1:3"),
+    ],
+)
+def test_a_time_is_never_a_ratio(grade, kind, gold, answer):
+    assert grade(kind, gold, answer) is not Outcome.CORRECT
+
+
+@pytest.mark.parametrize(
+    ("kind", "gold", "answer"),
+    [
+        ("expression", "x=1 or x=-2", "x=-2 or x=1"),
+        ("expression", "x=1 or x=-2", "x=1, x=-2"),
+        ("expression", "x=1 or x=-2", "1, -2"),
+        ("expression", "\\pm 3", "3, -3"),
+        ("expression", "\\pm 3", "-3, 3"),
+        ("expression", "\\pm\\sqrt{2}", "\\sqrt2, -\\sqrt2"),
+        ("expression", "x=1,y=2", "y=2,x=1"),
+        ("expression", "x=1,y=2", "1,2"),
+        ("expression", "\\frac{1\\pm\\sqrt5}{2}", "\\frac{1+\\sqrt5}{2}, \\frac{1-\\sqrt5}{2}"),
+        ("expression", "\\frac{1\\pm\\sqrt5}{2}", "\\frac{1}{2}\\pm\\frac{\\sqrt5}{2}"),
+        ("expression", "x<-1 or x>3", "x>3 or x<-1"),
+        ("expression", "x=\\pm2", "x=2 \\text{ or } x=-2"),
+        ("expression", "x=1或x=2", "x=2或x=1"),
+    ],
+)
+def test_solutions_may_come_in_any_order_and_form(grade, kind, gold, answer):
+    assert grade(kind, gold, answer) is Outcome.CORRECT
+
+
+@pytest.mark.parametrize(
+    ("kind", "gold", "answer"),
+    [
+        ("expression", "x=1 or x=-2", "x=1"),
+        ("expression", "x=1 or x=-2", "x=1 or x=2"),
+        ("expression", "x=1 or x=-2", "x=1 or x=-2 or x=3"),
+        ("expression", "x=1 or x=-2", "y=1 or y=-2"),
+        ("expression", "\\pm 3", "3"),
+        ("expression", "x=1,y=2", "x=2,y=1"),
+        ("expression", "x=1,y=2", "2,1"),
+        ("expression", "x=2", "x=2 or x=3"),
+        ("expression", "x<-1 or x>3", "x>3"),
+        ("expression", "x=\\pm2", "x=2"),
+    ],
+)
+def test_missing_further_and_other_solutions_are_not_correct(grade, kind, gold, answer):
+    assert grade(kind, gold, answer) is not Outcome.CORRECT
