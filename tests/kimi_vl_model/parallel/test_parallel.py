@@ -150,6 +150,8 @@ def run_ranks(rank: int, world: int, port: int, checkpoint: Path, out: Path) -> 
     for name in TWO_RANKS if world == 2 else FOUR_RANKS:
         case = CASES[name]
         model, optimizer = together(case, checkpoint, world)
+        with torch.no_grad():  # leaves nothing whole behind
+            model(**batch(model.config.media_placeholder_token_id, rank))
         parameters = list(model.parameters())
         found: dict[str, Any] = {
             "start": weights(model),
