@@ -234,6 +234,10 @@ class EvalConfig(StrictModel):
         return self
 
 
+# Between what equal weights measure and what a missing tensor does: benchmarks/agreement.py.
+MISMATCH_TOLERANCE = 2e-3
+MISMATCH_TOLERANCE_BF16 = 5e-2
+
 RENAMED = {
     "sampling": "choosing",
     "reward": "grader (grader_workers: workers, grader_timeout_seconds: timeout_seconds) and "
@@ -266,8 +270,10 @@ class RLConfig(StrictModel):
     correction: CorrectionConfig = CorrectionConfig()
     ptx: PTXConfig | None = None
     learner: LearnerConfig = LearnerConfig()
-    mismatch_tolerance: PositiveFloat = Field(
-        default=2e-3, description="largest engine-learner log-prob difference allowed after a sync"
+    mismatch_tolerance: PositiveFloat | None = Field(
+        default=None,
+        description="largest mean |log π − log μ| of engine and learner on sampled tokens; by "
+        "default of the precisions, from benchmarks/results/agreement.json",
     )
     probe_problems: PositiveInt = 4
     checkpoint_every: PositiveInt = 10
@@ -285,6 +291,22 @@ class RLConfig(StrictModel):
             if isinstance(given, dict) and old in given:
                 raise ValueError(f"{old} is called {new} since version 0.2: rename it")
         return given
+
+    @property
+    def tolerance(self) -> float:
+        """`mismatch_tolerance`, which is a number once a config is loaded."""
+        assert self.mismatch_tolerance is not None
+        return self.mismatch_tolerance
+
+    @model_validator(mode="after")
+    def _tolerance_of_the_precisions(self) -> RLConfig:
+        if self.mismatch_tolerance is None:
+            precisions = (self.rollout.engine.dtype, self.learner.precision.mixed_precision)
+            exact = precisions == ("float32", "no")
+            tolerance = MISMATCH_TOLERANCE if exact else MISMATCH_TOLERANCE_BF16
+            # The config is frozen once it is loaded, and this is part of loading it.
+            object.__setattr__(self, "mismatch_tolerance", tolerance)
+        return self
 
     @property
     def sources(self) -> tuple[WeightedSource, ...]:

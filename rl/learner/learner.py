@@ -31,7 +31,7 @@ from ..schedule import learning_rate, temperature
 from .batch import Batch, TokenSequence, pack, split_minibatches, split_packs
 from .corrections import Corrections, corrections
 from .demonstrations import Demonstrations
-from .measures import Measures, reference_measures, total
+from .measures import FAR, Measures, reference_measures, total
 from .objectives import ObjectiveInputs, find, settings_of
 from .outgoing_weights import PolicyWeights
 from .parallelism import RankAddress, join_process_group, place_policy, without_sync
@@ -117,8 +117,9 @@ class Learner:
             )
             if packed.weight:
                 rerouted = self._disagreement(batch)
+                far = FAR * self.config.tolerance
                 measured.append(
-                    reference_measures(batch, reference_R, entropy_R, weights, rerouted)
+                    reference_measures(batch, reference_R, entropy_R, weights, rerouted, far)
                 )
         return total(measured)
 
