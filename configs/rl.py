@@ -207,10 +207,7 @@ class LearnerConfig(StrictModel):
         require_one_choice(self.lora, self.freeze)
         if self.expert_parallel > 1:
             if self.sharding != "fsdp2" or self.world_size % self.expert_parallel:
-                raise ValueError(
-                    "expert_parallel needs sharding: fsdp2 and must divide world_size "
-                    f"({self.world_size})"
-                )
+                raise ValueError("expert_parallel needs sharding: fsdp2 and must divide world_size")
             if self.lora is not None and self.lora.routed_experts:
                 raise ValueError("lora.routed_experts needs expert_parallel: 1")
         return self

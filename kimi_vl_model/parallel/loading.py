@@ -18,7 +18,8 @@ from ..checkpoint import (
 )
 from ..files.stored_tensors import StoredTensor, raise_first, stored_tensors
 from ..modeling import KimiVLForConditionalGeneration
-from .mesh import ParallelPlan, build_mesh, local_rows
+from ..slices import local_rows
+from .mesh import ParallelPlan, build_mesh
 from .sharding import distribute_experts, shard
 
 _FUSED = re.compile(r"(.*\.experts)\.(gate_up_proj|down_proj)$")

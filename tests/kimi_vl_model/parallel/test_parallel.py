@@ -17,9 +17,10 @@ from kvl.kimi_vl_model.adapters import add_adapters, merged_state
 from kvl.kimi_vl_model.checkpoint import export_checkpoint, iterate_tensors, load_model
 from kvl.kimi_vl_model.modeling import KimiVLForConditionalGeneration
 from kvl.kimi_vl_model.parallel.loading import load_sharded
-from kvl.kimi_vl_model.parallel.mesh import ParallelPlan, local_rows, whole
+from kvl.kimi_vl_model.parallel.mesh import ParallelPlan
 from kvl.kimi_vl_model.parallel.optimizer import ShardedOptimizer, clip_gradients
 from kvl.kimi_vl_model.parallel.saved_state import load_state, save_state
+from kvl.kimi_vl_model.slices import local_rows, whole
 from torch.distributed.tensor import DTensor
 
 PACKS, STEPS = 4, 3
