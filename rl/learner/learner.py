@@ -139,8 +139,11 @@ class Learner:
         measured = Measures()
         norms, skipped = 0.0, 0
         for step, minibatch in enumerate(self.minibatches):
-            counts = self._global_counts(minibatch)
-            own = Measures({"ptx_loss": self._ptx_backward(first_step + step)})
+            *counts, images = self._global_counts(minibatch)
+            documents = (
+                [] if self.demonstrations is None else self.demonstrations.at(first_step + step)
+            )
+            own = Measures({"ptx_loss": self._ptx_backward(documents)})
             for position, packed in enumerate(minibatch):
                 last = position == len(minibatch) - 1
                 with nullcontext() if last else without_sync(self.policy):
@@ -161,6 +164,8 @@ class Learner:
                         },
                         {"ell_max": float(output.ell_S.abs().max())},
                     )
+            if not images and not any(document.images for document in documents):
+                self.unwrapped.model.forget_blank_images()
             norm = clip_gradients(
                 self.policy.parameters(), self.config.learner.optimizer.max_grad_norm
             )
@@ -188,11 +193,10 @@ class Learner:
         dist.all_reduce(broken)
         return not float(broken)
 
-    def _ptx_backward(self, step: int) -> float:
+    def _ptx_backward(self, sequences: Sequence[TokenSequence]) -> float:
         """Gradients of the supervised term; returns this rank's share of the mean token loss."""
         if self.demonstrations is None:
             return 0.0
-        sequences = self.demonstrations.at(step)
         count = sum(len(sequence.response_token_ids) for sequence in sequences)
         loss = 0.0
         for packed in self._packs(sequences, 0):
@@ -264,19 +268,20 @@ class Learner:
             packs.append(_Pack(self._to_device(batch), weight))
         return packs
 
-    def _global_counts(self, minibatch: Sequence[_Pack]) -> tuple[int, int]:
-        """Sequences and response tokens of the minibatch over all ranks."""
+    def _global_counts(self, minibatch: Sequence[_Pack]) -> tuple[int, int, int]:
+        """Sequences, response tokens and packs with images of the minibatch over all ranks."""
         own = [packed.batch for packed in minibatch if packed.weight]
         counts = (
             sum(batch.sequences for batch in own),
             sum(batch.target_id_R.numel() for batch in own),
+            sum(batch.pixel_values is not None for batch in own),
         )
         if self.address.world_size == 1:
             return counts
         total = torch.tensor(counts, device=self.device)
         dist.all_reduce(total)
-        sequences, tokens = total.tolist()
-        return sequences, tokens
+        sequences, tokens, images = total.tolist()
+        return sequences, tokens, images
 
     def _disagreement(self, batch: Batch) -> tuple[int, int]:
         """Between the engine's routes and the choices of the policy's last forward pass, where the

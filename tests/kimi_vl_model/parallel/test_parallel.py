@@ -115,7 +115,6 @@ def fixed_steps(
                 )
             else:
                 parameter.grad = gradient
-        clip_gradients(optimizer.named.values(), optimizer.config.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()
     return weights(model)
