@@ -68,7 +68,7 @@ def evaluate(
         Path | None, arg(metavar="CONFIG", help="an RL config, for its engine and grader")
     ] = None,
 ) -> None:
-    """Accuracy of a checkpoint, by family and level, with the rollout workers and the grader."""
+    """Accuracy of a checkpoint, by family and level; with --out, the same command resumes."""
     if samples < 1:
         raise ConfigError(f"--samples {samples}: must be at least 1")
     if temperature < 0:
@@ -82,7 +82,7 @@ def evaluate(
 
     from ..configs.common import ProblemSource
     from ..evaluation.evaluate import evaluate_checkpoint
-    from ..rewards.types import Policy
+    from ..rewards.types import Strictness
 
     evaluate_checkpoint(
         checkpoint,
@@ -91,7 +91,7 @@ def evaluate(
         temperature=temperature,
         rollout=rollout,
         grading=grading,
-        policy=Policy(policy),
+        strictness=Strictness(policy),
         seed=seed,
         out=out,
     )
@@ -123,9 +123,9 @@ def grade(
     if timeout <= 0:
         raise ConfigError(f"--timeout {timeout}: must be more than 0")
     from ..evaluation.grade_file import grade_file
-    from ..rewards.types import Policy
+    from ..rewards.types import Strictness
 
-    grade_file(source, out, Policy(policy), workers, timeout)
+    grade_file(source, out, Strictness(policy), workers, timeout)
 
 
 @app.command

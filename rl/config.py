@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from ..configs.loading import load_config
 from ..configs.rl import RLConfig
-from ..rewards.plugin_process import check_reward
+from ..rewards.plugins.plugin_process import check_reward
 
 
 def load_rl_config(path: str | Path, overrides: Sequence[str] = ()) -> RLConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ def engine_config(
     checkpoint: Path,
     config: EngineConfig,
     repetition_stop: RepetitionStop | None,
+    banned_ids: Sequence[int],
     *,
     seed: int,
     on_gpu: bool,
@@ -27,6 +29,8 @@ def engine_config(
     """
     from vllm.config import WeightTransferConfig
     from vllm.engine.arg_utils import AsyncEngineArgs
+
+    from .vllm_model import BANNED_IDS
 
     arguments: dict[str, Any] = {
         "model": str(checkpoint),
@@ -43,11 +47,13 @@ def engine_config(
         "generation_config": "vllm",
         "logprobs_mode": "processed_logprobs",
         "weight_transfer_config": WeightTransferConfig(backend=config.weight_transfer),
+        "worker_extension_cls": "kvl.rollouts.weight_transfer.ReceivedWeights",
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
+        "additional_config": {BANNED_IDS: list(banned_ids)},
     }
     if repetition_stop is not None:
-        arguments["additional_config"] = {"repetition_stop": repetition_stop.model_dump()}
+        arguments["additional_config"]["repetition_stop"] = repetition_stop.model_dump()
     if config.return_routes:
         arguments["enable_return_routed_experts"] = True
     if on_gpu:
@@ -69,9 +75,10 @@ def engine_config(
         # Named as a class: for the string "uni" vLLM starts one more process on CPU.
         arguments["distributed_executor_backend"] = UniProcExecutor
     settled = AsyncEngineArgs(**arguments).create_engine_config()
-    if repetition_stop is not None:
-        # Only the settled config knows whether steps overlap: on GPUs they do, on CPU they do not.
-        overlap = settled.scheduler_config.async_scheduling
-        name = "RepetitionStopAsyncScheduler" if overlap else "RepetitionStopScheduler"
-        settled.scheduler_config.scheduler_cls = f"kvl.rollouts.repetition_stop.{name}"
+    # Only the settled config knows whether steps overlap: on GPUs they do, on CPU they do not.
+    overlap = "Async" if settled.scheduler_config.async_scheduling else ""
+    kind = (
+        "weight_scheduler.Weight" if repetition_stop is None else "repetition_stop.RepetitionStop"
+    )
+    settled.scheduler_config.scheduler_cls = f"kvl.rollouts.{kind}{overlap}Scheduler"
     return settled

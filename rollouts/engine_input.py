@@ -80,11 +80,14 @@ def prepare(
     return Prompt(token_ids, tuple(placed))
 
 
-def engine_input(prompt: Prompt, sampled: Sequence[int], weight_version: int) -> Any:
+def engine_input(
+    prompt: Prompt, sampled: Sequence[int], weight_version: int, with_patches: bool = True
+) -> Any:
     """What vLLM is asked to go on from: the prompt and the response tokens there are already.
 
-    Whatever the engine caches (prefix blocks, image embeddings) it caches under names that hold
-    the weight version: nothing computed by old weights is ever reused.
+    Without patches, images are named by their hashes only: the engine has them from the request
+    just before this one. Whatever the engine caches (prefix blocks, image embeddings) it caches
+    under names that hold the weight version: nothing computed by old weights is ever reused.
     """
     from vllm.inputs import mm_input, tokens_input
     from vllm.multimodal.inputs import (
@@ -100,7 +103,7 @@ def engine_input(prompt: Prompt, sampled: Sequence[int], weight_version: int) ->
     token_ids = [*prompt.token_ids, *sampled]
     if not prompt.images:
         return tokens_input(token_ids, cache_salt=version)
-    items = [
+    items: list[Any] = [
         MultiModalKwargsItem(
             {
                 "pixel_values": MultiModalFieldElem(
@@ -114,6 +117,8 @@ def engine_input(prompt: Prompt, sampled: Sequence[int], weight_version: int) ->
         )
         for image in prompt.images
     ]
+    if not with_patches:
+        items = [None] * len(items)
     return mm_input(
         prompt_token_ids=token_ids,
         mm_kwargs=MultiModalKwargsItems({"image": items}),

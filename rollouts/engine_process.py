@@ -52,6 +52,9 @@ def set_environment(config: EngineConfig, on_gpu: bool) -> None:
         # Else the first sampled token waits 20 s for inductor to compile a rank count.
         TORCHDYNAMO_DISABLE="1",
         TORCH_CPP_LOG_LEVEL="ERROR",
+        # A weight update asks the system for a layer's memory anew, and in small pages that takes
+        # longer than to copy the layer.
+        THP_MEM_ALLOC_ENABLE=os.environ.get("THP_MEM_ALLOC_ENABLE", "1"),
         # It warns that there is no Triton, which a CPU does not need.
         TORCH_LOGS="-torch._library.triton",
     )

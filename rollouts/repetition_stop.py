@@ -11,16 +11,16 @@ from typing import Any
 
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.output import SchedulerOutput
-from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.engine import EngineCoreOutputs
 from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request, RequestStatus
 
 from ..configs.rollout import RepetitionStop
 from .certain_runs import RUN_BEFORE, CertainRuns
+from .weight_scheduler import WeightScheduler
 
 
-class RepetitionStopScheduler(Scheduler):
+class RepetitionStopScheduler(WeightScheduler):
     """Ends a request at the very token that makes its run as long as the limit in
     `additional_config["repetition_stop"]`, unless that is a stop token.
 

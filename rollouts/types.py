@@ -118,6 +118,9 @@ class SamplingSettings:
     """How one batch of responses is sampled. `temperature` 0 means greedy.
 
     max_response_tokens   at most so many new tokens
+    seed              every sample has random numbers of its own, the same in every run and in
+                      whichever engine; None: those of the engine, which is seeded once, at its
+                      start, and samples faster so
     max_total_tokens  of a response that is continued, earlier tokens included; None: no more than
                       the new ones
     response_prefix   assistant text that the model is given and goes on from; its ids are the last

@@ -21,6 +21,7 @@ from vllm.model_executor.model_loader.reload import (
 from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info
 
 from .weight_buckets import read_bucket
+from .weight_digest import WeightDigest
 
 
 @dataclass
@@ -33,10 +34,12 @@ class SharedMemoryUpdateInfo(WeightTransferUpdateInfo):
     """One bucket, as `weight_buckets` yields it."""
 
     path: str
+    inode: int
     names: list[str]
     dtype_names: list[str]
     shapes: list[list[int]]
     offsets: list[int]
+    digest: str
 
 
 class SharedMemoryWeightTransferEngine(
@@ -56,10 +59,14 @@ class SharedMemoryWeightTransferEngine(
         return
 
     def start_weight_update(self) -> None:
+        self.received = WeightDigest()
         initialize_layerwise_reload(self.model)
 
     def receive_weights(self, update_info: SharedMemoryUpdateInfo) -> None:
-        self.model.load_weights(read_bucket(vars(update_info)))  # pyright: ignore
+        tensors = read_bucket(vars(update_info))
+        for name, tensor in tensors:
+            self.received.add(name, tensor)
+        self.model.load_weights(tensors)  # pyright: ignore
 
     def finish_weight_update(self) -> None:
         reloaded = [
@@ -78,6 +85,16 @@ class SharedMemoryWeightTransferEngine(
 
     def shutdown(self) -> None:
         return
+
+
+class ReceivedWeights:
+    """Mixed into vLLM's workers, for `collective_rpc`."""
+
+    weight_transfer_engine: SharedMemoryWeightTransferEngine
+
+    def received_digest(self) -> str:
+        """Of everything that the last update brought."""
+        return self.weight_transfer_engine.received.value
 
 
 def _is_reloaded(module: torch.nn.Module) -> bool:

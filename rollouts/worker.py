@@ -38,9 +38,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LIVENESS_SECONDS = 1.0
-# Added to the logits of banned ids, before temperature; vLLM allows no more, and it is enough. Even
-# at temperature 2 an id keeps e^-50 of its weight, which is lost in the rounding of the sum.
-BAN = -100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +74,9 @@ class RolloutWorker:
         self._one_process = not on_gpu and config.tensor_parallel_size == 1
         self._engine: AsyncLLM | None = None
         self._request_numbers = itertools.count()
+        # Whoever has it asks the engine, or changes its weights: no request is asked with the
+        # salt of weights that will not compute it.
+        self._turn = asyncio.Lock()
         set_environment(config, on_gpu)
         if self._one_process:
             start_engine_forkserver()
@@ -89,7 +89,6 @@ class RolloutWorker:
         self._processor = KimiVLProcessor.from_pretrained(self._checkpoint)
         tokenizer = self._processor.tokenizer
         self._stop_ids = list(stop_ids(tokenizer))
-        self._banned_ids = banned_ids(tokenizer)
 
         # A bad checkpoint folder is reported before this import, which takes seconds.
         from vllm.v1.engine.async_llm import AsyncLLM
@@ -100,6 +99,7 @@ class RolloutWorker:
             self._checkpoint,
             self._config,
             self._repetition_stop,
+            banned_ids(tokenizer),
             seed=self._seed,
             on_gpu=self._on_gpu,
             one_process=self._one_process,
@@ -129,7 +129,6 @@ class RolloutWorker:
             temperature=settings.temperature,
             max_tokens=settings.max_response_tokens,
             stop_token_ids=self._stop_ids,
-            logit_bias=dict.fromkeys(self._banned_ids, BAN),
             logprobs=0,
             flat_logprobs=True,
             detokenize=False,
@@ -151,31 +150,54 @@ class RolloutWorker:
         Every step then holds the same sequences in every run, and so every rounding is the same.
         """
         engine = self._running_engine
-        await engine.pause_generation(mode="keep", clear_cache=True)
-        try:
-            queued = [await self._queue(request, settings, parameters) for request in requests]
-        finally:
-            await engine.resume_generation()
+        async with self._turn:
+            await engine.pause_generation(mode="keep", clear_cache=True)
+            try:
+                queued = [
+                    await self._ask(await self._prepare(request, settings), settings, parameters)
+                    for request in requests
+                ]
+            finally:
+                await engine.resume_generation()
         return await asyncio.gather(*map(self._collect, queued))
 
     async def _sample_one(
         self, request: RolloutRequest, settings: SamplingSettings, parameters: SamplingParams
     ) -> list[Rollout] | RolloutFailure:
-        return await self._collect(await self._queue(request, settings, parameters))
+        prepared = await self._prepare(request, settings)
+        async with self._turn:
+            queued = await self._ask(prepared, settings, parameters)
+        return await self._collect(queued)
 
-    async def _queue(
-        self, request: RolloutRequest, settings: SamplingSettings, parameters: SamplingParams
-    ) -> _Queued | RolloutFailure:
+    async def _prepare(
+        self, request: RolloutRequest, settings: SamplingSettings
+    ) -> tuple[RolloutRequest, Prompt] | RolloutFailure:
         import torch
-        from vllm.exceptions import VLLMClientError
 
-        config = self._config
-        dtype = getattr(torch, config.dtype)
+        dtype = getattr(torch, self._config.dtype)
         try:
             prompt = await asyncio.to_thread(
-                prepare, request, settings, self._processor, config.max_model_len, dtype
+                prepare, request, settings, self._processor, self._config.max_model_len, dtype
             )
-            collectors = []
+        except ProblemError as error:
+            return RolloutFailure(request.problem_id, str(error))
+        return request, prompt
+
+    async def _ask(
+        self,
+        prepared: tuple[RolloutRequest, Prompt] | RolloutFailure,
+        settings: SamplingSettings,
+        parameters: SamplingParams,
+    ) -> _Queued | RolloutFailure:
+        """All samples of a problem one right after the other: the first brings its images, and
+        the engine cannot have lost them again before the last."""
+        from vllm.exceptions import VLLMClientError
+
+        if isinstance(prepared, RolloutFailure):
+            return prepared
+        request, prompt = prepared
+        collectors = []
+        try:
             for sample, before in _samples(request, settings):
                 own = copy.copy(parameters)
                 own.seed = sample_seed(settings.seed, request.problem_id, sample)
@@ -184,11 +206,11 @@ class RolloutWorker:
                 sampled = before.response_token_ids if before else ()
                 collector = await self._running_engine.add_request(
                     f"{next(self._request_numbers)}",
-                    engine_input(prompt, sampled, self._weight_version),
+                    engine_input(prompt, sampled, self._weight_version, not collectors),
                     own,
                 )
                 collectors.append((sample, before, collector))
-        except (ProblemError, VLLMClientError) as error:
+        except VLLMClientError as error:
             return RolloutFailure(request.problem_id, str(error))
         return _Queued(request, prompt, collectors)
 
@@ -255,8 +277,11 @@ class RolloutWorker:
         await self._while_alive(self._running_engine.init_weight_transfer_engine(request))
 
     async def begin_update(self) -> None:
-        """Freeze running requests where they are and make the model ready to be overwritten."""
+        """Freeze running requests where they are and make the model ready to be overwritten.
+
+        Until `finish_update` nothing new is asked: what comes meanwhile waits here."""
         engine = self._running_engine
+        await self._turn.acquire()
         await self._while_alive(engine.pause_generation(mode="keep", clear_cache=False))
         await self._while_alive(engine.start_weight_update())
 
@@ -267,12 +292,22 @@ class RolloutWorker:
         request = WeightTransferUpdateRequest(info)
         await self._while_alive(self._running_engine.update_weights(request))
 
-    async def finish_update(self, version: int) -> None:
-        """Use the new weights: running requests go on, their next tokens under `version`."""
+    async def finish_update(self, version: int) -> list[str]:
+        """Use the new weights: running requests go on, their next tokens under `version`.
+
+        Returns what every rank of the engine received, as `WeightDigest` (shared_memory only)."""
         engine = self._running_engine
+        received = []
+        if self._config.weight_transfer == "shared_memory":
+            received = await self._while_alive(engine.collective_rpc("received_digest"))
         await self._while_alive(engine.finish_weight_update(str(version)))
         self._weight_version = version
+        # What waits in the engine was asked under the old weights, and the new ones compute it:
+        # `WeightScheduler` forgets embeddings and prefixes.
+        await self._while_alive(engine.reset_encoder_cache())
         await self._while_alive(engine.resume_generation())
+        self._turn.release()
+        return received
 
     def shutdown(self) -> None:
         if self._engine is not None:

@@ -115,7 +115,9 @@ class Collector:
     ) -> list[Group]:
         mask = self.config.rollout.truncated == "mask"
         with self.recorder.stage("grade"):
-            groups = grade_rollouts(self.grader, problems, rollouts)
+            groups = grade_rollouts(
+                self.grader, problems, rollouts, temperature(self.config, iteration)
+            )
             self.chooser.update(
                 {group.problem.id: s for group in groups if (s := group.accuracy) is not None}
             )
@@ -132,8 +134,10 @@ def rounds(config: RLConfig, iteration: int) -> int:
 
 
 def sampling(config: RLConfig, iteration: int, round_number: int = 0) -> SamplingSettings:
-    # A further round goes on with the same samples: it needs random numbers of its own.
-    seed = config.seed * 1_000_003 + iteration + round_number * 1_000_000_007
+    seed = None  # the engines' own random numbers; a generator per request slows sampling
+    if config.rollout.engine.deterministic:
+        # A further round goes on with the same samples: it needs random numbers of its own.
+        seed = config.seed * 1_000_003 + iteration + round_number * 1_000_000_007
     return SamplingSettings(
         samples=config.rollout.samples_per_problem,
         temperature=temperature(config, iteration),

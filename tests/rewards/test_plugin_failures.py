@@ -13,10 +13,10 @@ import pytest
 from kvl.configs.errors import ConfigError
 from kvl.configs.loading import load_config
 from kvl.configs.rl import RLConfig
-from kvl.rewards import plugin_pool, plugin_process
 from kvl.rewards.combine import Rewards, RewardSpec
-from kvl.rewards.plugin_process import describe
-from kvl.rewards.plugin_worker import NotLoaded
+from kvl.rewards.plugins import plugin_pool, plugin_process
+from kvl.rewards.plugins.plugin_process import describe
+from kvl.rewards.plugins.plugin_worker import NotLoaded
 from kvl.rewards.testing import make_batch, make_sample
 from kvl.rewards.types import Outcome
 

@@ -324,6 +324,38 @@ def test_modules_that_an_update_leaves_out_keep_their_weights(
     assert largest_difference(model, processor, rollouts, 1.0) < TOLERANCE
 
 
+def test_what_is_asked_during_an_update_is_computed_by_the_new_weights(
+    fleet: Fleet, model: KimiVLForConditionalGeneration, processor: KimiVLProcessor
+) -> None:
+    """Also what waited in the full engine before: neither finds a prefix of the old weights."""
+    longer = [replace(p, id=f"{p.id}-long", question=p.question * 40) for p in PROBLEMS[:2]]
+    by_id = {p.id: p for p in longer}
+    settings = SamplingSettings(2, max_response_tokens=8, seed=6)
+    fleet.generate(longer, settings)  # their prefixes are cached now
+    requests = [RolloutRequest(p.id, prompt_parts(p)) for p in longer]
+    filler = RolloutRequest("filler", ("Fill it.",))
+    slots = SamplingSettings(64, max_response_tokens=300, seed=7)
+    worker = fleet.workers[0]
+    full = worker.sample.remote([filler], slots)
+    time.sleep(0.5)
+    before = worker.sample.remote(requests, settings)
+    time.sleep(0.2)
+
+    change(model, 5)
+    fleet.begin_update()
+    during = worker.sample.remote(requests, settings)
+    for update in weight_buckets(named_tensors(model)):
+        fleet.apply_update(update)
+    fleet.finish_update(5)
+    ray.get(full)
+    for asked in (before, during):
+        rollouts = [r for batch in ray.get(asked) for r in batch]
+        assert {r.weight_versions for r in rollouts} == {(5, 5)}
+        for r in rollouts:
+            expected = learner_logprobs(model, processor, by_id[r.problem_id], r, 1.0)
+            assert (expected - torch.tensor(r.logprobs)).abs().max() < TOLERANCE
+
+
 def test_running_requests_go_on_under_new_weights(
     fleet: Fleet, model: KimiVLForConditionalGeneration
 ) -> None:
@@ -331,9 +363,9 @@ def test_running_requests_go_on_under_new_weights(
     settings = SamplingSettings(8, max_response_tokens=400, seed=5)
     running = fleet.workers[0].sample.remote(requests, settings)
     time.sleep(1.0)
-    fleet.sync_weights(weight_buckets(named_tensors(model)), 4)
+    fleet.sync_weights(weight_buckets(named_tensors(model)), 6)
     rollouts = [r for batch in ray.get(running) for r in batch]
-    spanning = [r for r in rollouts if r.weight_versions == (3, 4)]
+    spanning = [r for r in rollouts if r.weight_versions == (5, 6)]
     assert spanning, {r.weight_versions for r in rollouts}
     for r in rollouts:
         assert r.segments[0].start == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from kvl.rollouts.types import (
     Segment,
     StopReason,
 )
+from ray import cloudpickle
 
 
 class FakeWorker:
@@ -60,9 +63,11 @@ class FakeWorker:
     async def apply_update(self, info: dict[str, Any]) -> None:
         if info.get("path") == "broken":
             raise ValueError("no such tensor")
+        self.received = info["digest"] if info["path"] != "torn" or not self.seed else "other"
 
-    async def finish_update(self, version: int) -> None:
+    async def finish_update(self, version: int) -> list[str]:
         self.version = version
+        return [self.received]
 
     def weight_version(self) -> int:
         return self.version
@@ -77,6 +82,8 @@ def problem(name: str) -> Problem:
 
 @pytest.fixture
 def fakes(cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Workers do not import from the directory that a command was started in.
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
     monkeypatch.setattr(fleet_module, "RolloutWorker", FakeWorker)
 
 
@@ -106,7 +113,7 @@ def test_no_problems_need_no_samples(fakes: None) -> None:
 def test_weights_reach_every_worker(fakes: None) -> None:
     with Fleet("folder", RolloutConfig(workers=2)) as fleet:
         assert fleet.weight_versions() == [0, 0]
-        fleet.sync_weights(iter([{"path": "x"}]), 4)
+        fleet.sync_weights(iter([{"path": "x", "digest": "y"}]), 4)
         assert fleet.weight_versions() == [4, 4]
 
 
@@ -123,7 +130,37 @@ def test_weights_that_do_not_load_are_one_error(fakes: None) -> None:
         Fleet("folder", RolloutConfig(workers=1)) as fleet,
         pytest.raises(WorkerError, match=r"worker 0 \(pid 0 on here\).*loading.*no such tensor"),
     ):
-        fleet.sync_weights(iter([{"path": "broken"}]), 1)
+        fleet.sync_weights(iter([{"path": "broken", "digest": "y"}]), 1)
+
+
+def test_other_weights_than_were_sent_are_an_error_that_names_the_sync(fakes: None) -> None:
+    with (
+        Fleet("folder", RolloutConfig(workers=2)) as fleet,
+        pytest.raises(WorkerError, match=r"sync 3: rollout worker 1 \(pid 1 on here\).*checksum"),
+    ):
+        fleet.sync_weights(iter([{"path": "torn", "digest": "y"}]), 3)
+
+
+def test_the_next_bucket_is_asked_for_while_one_is_loaded(fakes: None) -> None:
+    """And engines pause only when the first is there."""
+    with Fleet("folder", RolloutConfig(workers=1)) as fleet:
+        calls: list[str] = []
+        begin, gather = fleet.begin_update, fleet._gather
+
+        def noted_gather(doing: str, references: Any) -> list[Any]:
+            calls.extend(["loaded"] if doing == "loading weights" and references else [])
+            return gather(doing, references)
+
+        def updates() -> Iterator[dict[str, Any]]:
+            for number in range(3):
+                calls.append(f"write {number}")
+                yield {"path": "x", "digest": str(number)}
+
+        fleet.begin_update = lambda: (calls.append("pause"), begin())[1]
+        fleet._gather = noted_gather
+        fleet.sync_weights(updates(), 1)
+    order = ["write 0", "pause", "write 1", "loaded", "write 2", "loaded", "loaded"]
+    assert calls == order
 
 
 @pytest.mark.parametrize(
@@ -145,3 +182,11 @@ def test_shutdown_twice_is_fine(fakes: None) -> None:
     fleet = Fleet("folder", RolloutConfig(workers=1))
     fleet.shutdown()
     fleet.shutdown()
+
+
+def test_probes_reach_every_worker_and_what_fails_is_missing(fakes: None) -> None:
+    with Fleet("nowhere", RolloutConfig(workers=2)) as fleet:
+        everyones = fleet.sample_everywhere([problem("a"), problem("bad")], SamplingSettings(1))
+    assert [[rollout.problem_id for rollout in own] for own in everyones] == [["a"], ["a"]]
+    # Each worker samples with the seed of its own engine.
+    assert [own[0].response_token_ids for own in everyones] == [(0,), (1,)]

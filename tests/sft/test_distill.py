@@ -14,6 +14,7 @@ from kvl.configs.common import ProblemSource
 from kvl.configs.errors import ConfigError, KVLError
 from kvl.configs.rl import GraderConfig
 from kvl.configs.rollout import EngineConfig, RolloutConfig
+from kvl.evaluation import sampling
 from kvl.kimi_vl_model.checkpoint import load_model
 from kvl.kimi_vl_model.logprobs import token_logprobs
 from kvl.kimi_vl_model.processing import KimiVLProcessor
@@ -22,10 +23,9 @@ from kvl.problems.loading import load_problems
 from kvl.problems.prompt import prompt_parts, target_text
 from kvl.problems.types import ImageSource, Problem
 from kvl.rollouts.types import Rollout, RolloutFailure, SamplingSettings, Segment, StopReason
-from kvl.sft import distill as distill_module
+from kvl.run_files.identity import digest
 from kvl.sft.data import build_dataset
 from kvl.sft.distill import Choice, distill
-from kvl.sft.distill_samples import weights_digest
 from kvl.sft.preference_training import PreferenceCollator, preference_policy
 from trl.data_utils import is_conversational, prepare_multimodal_messages
 from trl.trainer.dpo_config import DPOConfig
@@ -107,7 +107,7 @@ def fleet(monkeypatch: pytest.MonkeyPatch) -> type[ScriptedFleet]:
         asked: list[str] = []  # noqa: RUF012
 
     Fleet.script = staticmethod(script)
-    monkeypatch.setattr(distill_module, "Fleet", Fleet)
+    monkeypatch.setattr(sampling, "Fleet", Fleet)
     return Fleet
 
 
@@ -143,7 +143,7 @@ def test_rows_are_problems_that_train_reads_as_they_are(
         assert [i.read() for i in problem.images] == [i.read() for i in original.images]
         provenance = {
             "checkpoint": str(checkpoint),
-            "weights": weights_digest(checkpoint),
+            "weights": digest(checkpoint),
             "sample": 1,
             "samples": 4,
             "seed": 5,
@@ -254,7 +254,7 @@ def test_a_damaged_line_of_samples_is_named(fleet, run, tmp_path: Path) -> None:
     run(tmp_path / "set.jsonl")
     log = tmp_path / "set.samples.jsonl"
     log.write_text("{}\n" + log.read_text())
-    with pytest.raises(KVLError, match=r"set\.samples\.jsonl:1: not a line of samples"):
+    with pytest.raises(KVLError, match=r"set\.samples\.jsonl:1: not a line of records"):
         run(tmp_path / "set.jsonl")
 
 

@@ -1,12 +1,14 @@
 """The fleet and the learner's ranks in the test's own process: no Ray, no vLLM, the same numbers.
 
 `TinyFleet` samples from the tiny model itself, so its log-probabilities are the learner's as long
-as both hold the same weights. It keeps what the real fleet promises: seeds per problem and sample,
-banned ids, stop ids, continued responses, and a weight version on every token.
+as both hold the same weights. It keeps what the real fleet promises: seeds per problem and sample
+if it is asked for them, banned ids, stop ids, continued responses, and a weight version on every
+token.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -78,7 +80,7 @@ class TinyFleet:
         self.processor = KimiVLProcessor.from_pretrained(checkpoint)
         self._banned = torch.tensor(banned_ids(self.processor.tokenizer))
         self._stops = set(stop_ids(self.processor.tokenizer))
-        self._version, self._seed = 0, seed
+        self._version, self._random = 0, random.Random(seed)
         self.is_open = True
 
     def __enter__(self) -> Self:
@@ -133,7 +135,9 @@ class TinyFleet:
         prompt = prepare(request, settings, self.processor, limit, torch.float32)
         own = [(one.sample, one) for one in request.continued]
         for sample, before in own or [(number, None) for number in range(settings.samples)]:
-            seed = sample_seed(settings.seed or self._seed, request.problem_id, sample) or 0
+            seed = sample_seed(settings.seed, request.problem_id, sample)
+            if seed is None:
+                seed = self._random.getrandbits(48)
             done = len(before.response_token_ids) if before else 0
             yield _Response(
                 request.problem_id,

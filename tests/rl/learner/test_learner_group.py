@@ -69,7 +69,7 @@ def test_two_ranks_learn_what_one_does(
     moved = max(float((after_one[name] - start[name]).abs().max()) for name in start)
     apart = max(float((after_one[name] - after_two[name]).abs().max()) for name in start)
     assert moved > 1e-4
-    assert apart < 1e-6
+    assert apart < moved / 100, (apart, moved)
 
 
 def test_an_error_of_a_rank_keeps_its_type_and_a_dead_one_is_named(

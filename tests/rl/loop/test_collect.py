@@ -14,7 +14,7 @@ from kvl.problems.types import AnswerType, Problem
 from kvl.rewards.combine import Rewards, RewardSpec
 from kvl.rewards.types import Outcome, Verdict
 from kvl.rl.choosing.chooser import ProblemChooser
-from kvl.rl.loop.collect import Collector
+from kvl.rl.loop.collect import Collector, sampling
 from kvl.rl.loop.partial import PartialRollouts
 from kvl.rollouts.types import Rollout, RolloutFailure, Segment, StopReason
 
@@ -134,3 +134,14 @@ def test_a_problem_that_cannot_be_rolled_out_is_reported_once_and_not_asked_agai
     assert stage.failed == ["broken1"]
     assert stage.asked.count("broken1") == 1
     assert sum(len(result.failures) for result in results) == 1
+
+
+def test_only_exact_runs_give_every_sample_a_seed_of_its_own() -> None:
+    def seeds(**engine: Any) -> set[int | None]:
+        config = Stage([]).collector(engine=engine).config
+        return {sampling(config, one, again).seed for one in (1, 2) for again in (0, 1)}
+
+    assert seeds() == {None}
+    exact = seeds(deterministic=True)
+    assert len(exact) == 4
+    assert None not in exact

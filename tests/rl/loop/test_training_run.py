@@ -68,7 +68,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(tiny, tmp_path):
         *("iterations=4", "rollout.problems_per_iteration=6", "rollout.samples_per_problem=2"),
         *("rollout.truncated=continue", "rollout.max_response_tokens=10"),
         *("rollout.max_total_tokens=20", "learner.reset_optimizer=false"),
-        "choosing.prioritized=true",
+        *("choosing.prioritized=true", "rollout.engine.deterministic=true"),
     )
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     tiny.train(straight, *settings)
