@@ -20,6 +20,7 @@ ROWS = [
     {"answer": "2\\sqrt{3}", "response": "\\boxed{\\sqrt{12}}", "answer_type": "expression"},
     {"answer": "1.46", "response": "1.4596", "answer_type": "number", "precision": 2},
     {"answer": "7", "response": "no idea, sorry", "answer_type": "number"},
+    {"answer": "\\frac{1}{", "response": "\\boxed{2}", "answer_type": "expression"},
     {"answer": 12, "response": "12 半角 \ud800", "answer_type": "number"},
 ]
 
@@ -40,13 +41,13 @@ def test_every_row_comes_back_with_its_verdict(tmp_path):
     assert result.returncode == 0, result.stderr
     out = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     verdicts = [row["verdict"] for row in out]
-    assert verdicts == [*["correct"] * 5, "no_answer", "correct"]
-    assert [row["reward"] for row in out] == [1.0] * 5 + [0.0, 1.0]
+    assert verdicts == [*["correct"] * 5, "no_answer", "invalid", "correct"]
+    assert [row["reward"] for row in out] == [1.0] * 5 + [0.0, None, 1.0]
     for before, after in zip(ROWS, out, strict=True):
         assert before.items() <= after.items()
         assert after["milliseconds"] >= 0
         assert "extracted" in after
-    assert "7 rows, policy eval" in result.stdout
+    assert "8 rows, policy eval" in result.stdout
 
 
 def test_bad_rows_are_reported_by_line_and_skipped(tmp_path):
