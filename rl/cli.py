@@ -198,6 +198,15 @@ def curate(
     curate_file(source, out, checkpoint=checkpoint, tries=tries, rollout=rollout, grading=grading)
 
 
+@app.command
+def doctor(*, json: Annotated[bool, arg(help="print the findings as JSON")] = False) -> None:
+    """What keeps a run from working on this machine, each with its fix; exit code 1 if any."""
+    from .doctor.command import doctor as look
+
+    if not look(json):
+        raise SystemExit(1)
+
+
 def _engine_settings(
     config: Path | None, max_response_tokens: int | None
 ) -> tuple[RolloutConfig, GraderConfig]:
