@@ -6,9 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from packaging.requirements import Requirement
-from packaging.version import Version
-
 PYTHONS = ((3, 11), (3, 13))
 PLUGIN = "kvl.rollouts.vllm_plugin:register"
 UNWANTED = ("torchvision", "torchaudio", "torchcodec")
@@ -51,11 +48,15 @@ def packages(requirements: Sequence[str] | None, installed: Mapping[str, str]) -
         return Check(
             "packages", "problem", "kimi-vl-thinking is not installed", "make setup, or pip install"
         )
+    # Not at the top: an environment without it is one of those to look at.
+    from packaging.requirements import Requirement
+    from packaging.version import Version
+
     wrong = []
     for requirement in map(Requirement, requirements):
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue
-        version = installed.get(requirement.name.lower())
+        version = installed.get(requirement.name.lower().replace("_", "-"))
         if version is None:
             wrong.append(f"{requirement.name} is missing")
         elif not requirement.specifier.contains(Version(version), prereleases=True):

@@ -54,12 +54,12 @@ print("\\n" + json.dumps({key: found.get(key) for key in ("ray_version", "python
 
 
 def distributions() -> dict[str, str]:
-    """Installed packages: lower-case name → version."""
+    """Installed packages: name in lower case with hyphens → version."""
     found = {}
     for one in importlib.metadata.distributions():
         name = one.metadata["Name"]
         if name:
-            found.setdefault(name.lower(), one.version)
+            found.setdefault(name.lower().replace("_", "-"), one.version)
     return found
 
 
