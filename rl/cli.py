@@ -11,6 +11,7 @@ from tyro.extras import SubcommandApp
 from ..configs.errors import ConfigError, user_errors
 from ..configs.inputs import require_inputs
 from ..configs.process import import_nothing_from_here
+from ..configs.versions import asked_for_version, versions
 
 if TYPE_CHECKING:
     from ..configs.rl import GraderConfig
@@ -198,6 +199,24 @@ def curate(
     curate_file(source, out, checkpoint=checkpoint, tries=tries, rollout=rollout, grading=grading)
 
 
+@app.command
+def schema() -> None:
+    """Print the JSON schema of a config, by which editors complete and check it."""
+    from ..configs.rl import RLConfig
+    from ..configs.schema import schema_text
+
+    print(schema_text(RLConfig), end="")
+
+
+@app.command
+def doctor(*, json: Annotated[bool, arg(help="print the findings as JSON")] = False) -> None:
+    """What keeps a run from working on this machine, each with its fix; exit code 1 if any."""
+    from .doctor.command import doctor as look
+
+    if not look(json):
+        raise SystemExit(1)
+
+
 def _engine_settings(
     config: Path | None, max_response_tokens: int | None
 ) -> tuple[RolloutConfig, GraderConfig]:
@@ -225,10 +244,13 @@ def _engine_settings(
 
 def main() -> None:
     with user_errors():
+        if asked_for_version():
+            print(versions("kvl-rl"))
+            return
         import_nothing_from_here()
         app.cli(
             prog="kvl-rl",
-            description="Reinforcement learning for Kimi-VL.",
+            description="Reinforcement learning for Kimi-VL. --version: what is installed.",
             config=(FlagCreatePairsOff,),
         )
 

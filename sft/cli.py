@@ -11,6 +11,7 @@ from tyro.extras import SubcommandApp
 from ..configs.errors import ConfigError, user_errors
 from ..configs.inputs import require_checkpoint, require_inputs
 from ..configs.process import import_nothing_from_here
+from ..configs.versions import asked_for_version, versions
 
 app = SubcommandApp()
 
@@ -183,12 +184,24 @@ def inspect(
         raise SystemExit(1)
 
 
+@app.command
+def schema() -> None:
+    """Print the JSON schema of a config, by which editors complete and check it."""
+    from ..configs.schema import schema_text
+    from ..configs.sft import SFTConfig
+
+    print(schema_text(SFTConfig), end="")
+
+
 def main() -> None:
     with user_errors():
+        if asked_for_version():
+            print(versions("kvl-sft"))
+            return
         import_nothing_from_here()
         app.cli(
             prog="kvl-sft",
-            description="Supervised fine-tuning for Kimi-VL.",
+            description="Supervised fine-tuning for Kimi-VL. --version: what is installed.",
             config=(FlagCreatePairsOff,),
         )
 

