@@ -138,6 +138,7 @@ def main() -> None:
         copies: list[float] = []
         syncs: list[dict[str, float]] = []
         with Fleet(checkpoint, RolloutConfig(workers=1, engine=engine)) as fleet:
+            fleet.weight_versions()  # waits for the engine
             first = sync(fleet, named, 1)  # makes the files that later ones find
             for version in range(2, options.rounds + 2):
                 copies.append(memcpy(tensors, targets))
