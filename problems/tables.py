@@ -161,7 +161,7 @@ def _saved(folder: Path) -> Iterable[Any]:
         raise ProblemError(f"{folder}: is no saved dataset ({one_line(str(error))})") from None
     if isinstance(saved, datasets.DatasetDict):
         if len(saved) != 1:
-            names = ", ".join(saved)
+            names = ", ".join(map(str, saved))
             raise ProblemError(f"{folder}: holds {names}; give one of them, {folder}/SPLIT")
         saved = next(iter(saved.values()))
     yield pa.RecordBatch.from_pylist([], saved.features.arrow_schema)

@@ -100,13 +100,17 @@ def letter_of(answer: str, options: tuple[str, ...]) -> str:
     Raises `ProblemError` if it is neither or the text stands at several.
     """
     letter = answer.strip().strip("()")
-    if letter in tuple(CHOICE_LETTERS[: len(options)]) and answer not in options:
-        return letter
-    if options.count(answer) == 1 and (place := options.index(answer)) < len(CHOICE_LETTERS):
-        return CHOICE_LETTERS[place]
     if letter in tuple(CHOICE_LETTERS[: len(options)]):
         return letter
+    if found := letter_of_text(answer, options):
+        return found
     raise ProblemError(f"answer {one_line(answer)!r} is no letter and not one of the options")
+
+
+def letter_of_text(answer: str, options: tuple[str, ...]) -> str | None:
+    """The letter of the one option that reads as the answer, None if there is no such option."""
+    places = [place for place, option in enumerate(options) if option.strip() == answer.strip()]
+    return CHOICE_LETTERS[places[0]] if len(places) == 1 and places[0] < 26 else None
 
 
 def whole_number(row: Row, column: str) -> int | None:

@@ -6,7 +6,7 @@ import re
 
 from ..placeholders import bind_composite, bind_in_order
 from ..types import CHOICE_LETTERS, AnswerType, ImageSource, Problem, image_numbers
-from .cells import Row, accepted, letter_of, open_type, text, texts, whole_number
+from .cells import Row, accepted, letter_of, letter_of_text, open_type, text, texts, whole_number
 from .picture_cells import Place, image
 
 _LANGUAGES = {"english": "en", "chinese": "zh", "persian": "fa"}
@@ -26,7 +26,8 @@ def mathvista(row: Row, place: Place) -> Problem:
     answer = text(row, "answer").strip()
     if options:
         answer_type = AnswerType.CHOICE
-        answer = letter_of(answer, options) if answer else ""
+        if answer:
+            answer = letter_of_text(answer, options) or letter_of(answer, options)
     else:
         kind = text(row, "answer_type")
         answer_type = _VISTA_TYPES.get(kind) or open_type((answer,))

@@ -108,6 +108,15 @@ def test_mathvista_answers_become_letters_and_keep_precision(tmp_path: Path) -> 
     assert (listed.answer, listed.answer_type) == ("[1, 2]", AnswerType.LIST)
 
 
+def test_an_option_that_is_a_letter_counts_as_text_in_mathvista_only(tmp_path: Path) -> None:
+    vista = make_layouts.mathvista()[:1]
+    vista[0] |= {"choices": ["B", "A"], "answer": "A"}
+    assert load(make_layouts.write_parquet(vista, tmp_path / "a.parquet"))[0].answer == "B"
+    tsv = make_layouts.vlmevalkit()[:1]
+    tsv[0] |= {"A": "B", "B": "A", "answer": "A"}
+    assert load(make_layouts.write_tsv(tsv, tmp_path / "a.tsv"))[0].answer == "A"
+
+
 def test_a_composite_picture_of_math_vision_is_shown_once(tmp_path: Path) -> None:
     path = make_layouts.write_parquet(make_layouts.math_vision(), tmp_path / "test.parquet")
     _, composite, _ = load(path)
