@@ -72,7 +72,7 @@ def rate_file(
     cannot be used.
     """
     console = Console()
-    if out.suffix != ".jsonl" or (out.exists() and out.samefile(source)):
+    if out.suffix != ".jsonl" or (out.exists() and source.exists() and out.samefile(source)):
         raise ConfigError(f"--out {out}: must be a .jsonl file other than the input")
     check_checkpoint(checkpoint)
     problems, skipped = load_problems(ProblemSource(path=source))

@@ -58,7 +58,7 @@ def object_of(line: bytes) -> Record:
     except (RecursionError, MemoryError):
         raise BadLine("is nested too deeply") from None
     if not isinstance(record, dict):
-        raise BadLine("is not a record with an id")
+        raise BadLine("is not a record")
     if _is_deep(record):
         raise BadLine("is nested too deeply")
     return record

@@ -95,8 +95,8 @@ def records_of(problems: Iterable[Problem], source: Path, out: Path) -> Iterator
     """The records of problems that were read from `source`, for a file `out` in any folder.
 
     From JSON lines of this module's schema with all the columns they have there; from another kind
-    of file or layout, or several files, in this schema. An image that does not lie in the folder of `out`
-    is copied beside it.
+    of file or layout, or several files, in this schema. An image that does not lie in the folder
+    of `out` is copied beside it.
     Raises `ProblemError` if an image cannot be copied.
     """
     folder = out.parent / "images"

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from rich.console import Console
+
 from ..configs.common import ProblemSource
 from .loading import load_problems
 from .prompt import prompt_parts
@@ -21,12 +23,14 @@ def show_problems(path: Path, columns: Mapping[str, str]) -> None:
 
     Raises `ProblemError` if nothing is recognised or usable.
     """
-    for layout, files in Counter(file.layout_name for file in problem_files(path, columns)).items():
-        print(f"layout: {layout}" + (f" ({files} files)" if files > 1 else ""))
+    console = Console()
+    layouts = Counter(file.layout_name for file in problem_files(path, columns))
+    for layout, files in layouts.items():
+        console.out(f"layout: {layout}" + (f" ({files} files)" if files > 1 else ""))
     problems, skipped = load_problems(ProblemSource(path=path, columns=dict(columns)))
-    print("\n".join(summary(problems, skipped)))
+    console.out("\n".join(summary(problems, skipped)), highlight=False)
     for problem in problems[:_EXAMPLES]:
-        print("\n" + "\n".join(example(problem)))
+        console.out("\n" + "\n".join(example(problem)), highlight=False)
 
 
 def summary(problems: Sequence[Problem], skipped: Sequence[Skipped]) -> list[str]:

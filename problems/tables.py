@@ -33,13 +33,20 @@ def is_saved_dataset(folder: Path) -> bool:
 
 
 def columns_of(path: Path) -> tuple[str, ...]:
-    """The columns of a file; of JSON, the keys of its first rows. Raises `ProblemError`."""
+    """The columns of a file; of JSON, the keys of its first rows.
+
+    Raises `ProblemError` if it cannot be read or has two columns of one name.
+    """
     if path.suffix.lower() in (".jsonl", ".json"):
         firsts = (row for _, row in islice(rows_of(path), _PEEK) if isinstance(row, dict))
         return tuple(dict.fromkeys(key for row in firsts for key in row))
     if path.suffix.lower() == ".tsv":
-        return tuple(next(_tsv(path), []))
-    return tuple(next((batch.schema.names for batch in _batches(path)), ()))
+        names = next(_tsv(path), [])
+    else:
+        names = next((batch.schema.names for batch in _batches(path)), [])
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ProblemError(f"{path}: two columns are named {one_line(twice[0])!r}; rename one")
+    return tuple(names)
 
 
 def rows_of(path: Path) -> Iterator[tuple[int, Row | str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+from decimal import Decimal
 from math import isfinite
 from typing import Any
 
@@ -31,6 +32,8 @@ def as_text(value: Any, column: str) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     try:
+        if isinstance(value, Decimal) and value.is_finite():
+            return f"{value:f}"
         if isinstance(value, int) or (isinstance(value, float) and isfinite(value)):
             return str(int(value)) if value == int(value) and abs(value) < 2**53 else str(value)
     except ValueError:  # more digits than Python prints
@@ -40,12 +43,19 @@ def as_text(value: Any, column: str) -> str:
 
 
 def texts(value: Any, column: str) -> tuple[str, ...]:
-    """A list of texts, or a text that prints as one in Python or JSON. Raises `ProblemError`."""
+    """A list of texts, a text that prints as one in Python or JSON, or texts named A, B, C, …
+
+    Raises `ProblemError` for anything else.
+    """
     if isinstance(value, str):
         listed = printed_list(value.strip() or "[]")
         if listed is None:
             raise ProblemError(f"{column} {one_line(value, 60)!r} is not a list")
         value = listed
+    if isinstance(value, dict):
+        named = {key: one for key, one in value.items() if one is not None}
+        if "".join(map(str, named)) == CHOICE_LETTERS[: len(named)]:
+            value = list(named.values())
     if value is None:
         return ()
     if not isinstance(value, list | tuple):

@@ -65,14 +65,10 @@ def verl(row: Row, place: Place) -> Problem:
     if not isinstance(graded, dict):
         raise ProblemError("reward_model is no struct with a ground_truth")
     kept = {key: row.get(key) for key in ("id", "images", "data_source")}
-    subject = row.get("ability")
-    solution = extra.get("solution") if isinstance(extra, dict) else None
-    return question_answer(
-        kept
-        | {"question": row.get("prompt"), "answer": graded.get("ground_truth")}
-        | {"subject": subject, "solution": solution},
-        place,
-    )
+    kept |= {"question": row.get("prompt"), "answer": graded.get("ground_truth")}
+    kept["subject"] = row.get("ability")
+    kept["solution"] = extra.get("solution") if isinstance(extra, dict) else None
+    return question_answer(kept, place)
 
 
 def _column(row: Row, field: str) -> str:
@@ -111,7 +107,8 @@ def _golds(row: Row, column: str, answer_type: str) -> tuple[str, ...]:
     if answer_type in (AnswerType.LIST, AnswerType.MULTI_SELECT):  # the items of one answer
         return (", ".join(texts(value, column)) if isinstance(value, list) else text(row, column),)
     golds = accepted(value, column)
-    return tuple(gold_of(one) for one in golds) if column == "solution" else golds
+    # GSM8K's answers are worked solutions, too.
+    return tuple(gold_of(one) if column == "solution" or "####" in one else one for one in golds)
 
 
 def gold_of(solution: str) -> str:

@@ -301,6 +301,33 @@ def test_a_bad_row_is_skipped_with_its_reason(tmp_path: Path, change: Row, messa
     assert message in reason(lines(tmp_path / "a.jsonl", row | change))
 
 
+@pytest.mark.parametrize(
+    ("change", "answer", "options"),
+    [
+        ({"answer": "He has 17 + 1.\n#### 18"}, "18", ()),
+        ({"answer": 0.5}, "0.5", ()),
+        ({"answer": 2.0}, "2", ()),
+        ({"answer": ["2", "two"]}, ("2", "two"), ()),
+        ({"answer": "['2', 'two']"}, ("2", "two"), ()),
+        ({"answer": [1, 2], "answer_type": "list"}, "1, 2", ()),
+        ({"answer": "y", "options": {"A": "x", "B": "y", "C": None}}, "B", ("x", "y")),
+        ({"answer": "(A)", "options": '["x", "y"]'}, "A", ("x", "y")),
+        ({"answer": "A", "choices": "('B', 'A')"}, "A", ("B", "A")),
+    ],
+)
+def test_answers_and_options_are_read_in_the_forms_people_write(
+    tmp_path: Path, change: Row, answer: str | tuple[str, ...], options: tuple[str, ...]
+) -> None:
+    (problem,) = load(lines(tmp_path / "a.jsonl", {"question": "?"} | change))
+    assert (problem.answer, problem.options) == (answer, options)
+
+
+def test_two_columns_of_one_name_are_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("question\tanswer\tanswer\n1 + 1?\t2\t3\n")
+    with pytest.raises(ProblemError, match=r"a\.tsv: two columns are named 'answer'"):
+        load(tmp_path / "a.tsv")
+
+
 ODD: tuple[Any, ...] = (
     *(None, True, 0, -1, 10**400, 10**5000, 1e308, float("nan"), float("inf"), "", " ", "\0"),
     *("\ud83d", "[" * 5000, "[1, 2]", "['a'", "<image>", "<image 2>", "../a.png", "a" * 2000),
