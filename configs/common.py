@@ -11,7 +11,8 @@ from .base import StrictModel
 
 
 class ProblemSource(StrictModel):
-    """Where problems come from: a `.jsonl` file (images beside it) or MMMU's `.parquet`."""
+    """Where problems come from: a file, several by a glob, a folder of parquet files or a saved
+    dataset, in any layout of docs/data.md."""
 
     path: Path
     limit: PositiveInt | None = Field(
@@ -20,6 +21,10 @@ class ProblemSource(StrictModel):
     prefix: str | None = Field(default=None, description="keep only ids that start with this")
     image_roots: tuple[Path, ...] = Field(
         default=(), description="folders besides the file's own that its images may lie in"
+    )
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="field → column, for files of no known layout: {question: q, answer: gold}",
     )
 
 

@@ -6,12 +6,14 @@ same line is said.
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterable
 from pathlib import Path
 
 from .errors import CheckpointError, ProblemError
 
-PROBLEM_FILES = (".jsonl", ".parquet")
+PROBLEM_FILES = (".jsonl", ".json", ".parquet", ".arrow", ".tsv")
+ACCEPTED = f"give a {', '.join(PROBLEM_FILES)} file, a folder of parquet files or a saved dataset"
 
 
 def require_checkpoint(folder: str | Path) -> None:
@@ -22,12 +24,13 @@ def require_checkpoint(folder: str | Path) -> None:
 
 
 def require_problem_file(path: Path) -> None:
-    """Raises ProblemError for an unknown kind of file, and for one that is not there."""
+    """Raises ProblemError for an unknown kind of file, and for one that is not there; a folder or a
+    glob is looked into by whoever reads it."""
+    if path.is_dir() or glob.has_magic(str(path)):
+        return
     if path.suffix.lower() not in PROBLEM_FILES:
-        raise ProblemError(
-            f"{path}: unknown kind of file; give a {' or '.join(PROBLEM_FILES)} file"
-        )
-    if not path.is_file():
+        raise ProblemError(f"{path}: unknown kind of file; {ACCEPTED}")
+    if not path.exists():
         raise ProblemError(f"{path}: no such file; check the path (relative to {Path.cwd()})")
 
 

@@ -95,7 +95,7 @@ def curate_file(
     problems or a checkpoint that cannot be used.
     """
     console = Console()
-    if out.suffix != ".jsonl" or (out.exists() and out.samefile(source)):
+    if out.suffix != ".jsonl" or (out.exists() and source.exists() and out.samefile(source)):
         raise ConfigError(f"--out {out}: must be a .jsonl file other than the input")
     if checkpoint is not None:
         check_checkpoint(checkpoint)

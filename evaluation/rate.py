@@ -52,7 +52,7 @@ def rate_file(
     that cannot be used.
     """
     console = Console()
-    if out.suffix != ".jsonl" or (out.exists() and out.samefile(source)):
+    if out.suffix != ".jsonl" or (out.exists() and source.exists() and out.samefile(source)):
         raise ConfigError(f"--out {out}: must be a .jsonl file other than the input")
     path = out.with_suffix(".samples.jsonl")
     results_beside(out, path)

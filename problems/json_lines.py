@@ -35,6 +35,16 @@ def lines_of(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
 
 def parsed(line: bytes) -> Record:
     """The record of a line. Raises `BadLine` if it has none, or no id."""
+    record = object_of(line)
+    if not id_of(record):
+        raise BadLine("is not a record with an id")
+    if fault := id_fault(id_of(record)):
+        raise BadLine(f"has no usable id: {fault}")
+    return record
+
+
+def object_of(line: bytes) -> Record:
+    """The object of a line, with an id or without. Raises `BadLine` if it holds none."""
     if len(line) > MAX_LINE_BYTES:
         raise BadLine(f"is longer than {MAX_LINE_BYTES // 2**20} MiB")
     try:
@@ -47,10 +57,8 @@ def parsed(line: bytes) -> Record:
         raise BadLine(f"is not JSON ({one_line(str(error))})") from None
     except (RecursionError, MemoryError):
         raise BadLine("is nested too deeply") from None
-    if not isinstance(record, dict) or not id_of(record):
-        raise BadLine("is not a record with an id")
-    if fault := id_fault(id_of(record)):
-        raise BadLine(f"has no usable id: {fault}")
+    if not isinstance(record, dict):
+        raise BadLine("is not a record")
     if _is_deep(record):
         raise BadLine("is nested too deeply")
     return record

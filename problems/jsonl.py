@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from math import isfinite
 from pathlib import Path
@@ -32,9 +31,9 @@ from typing import Any
 from ..configs.files import atomic_file, write_atomically
 from . import pictures
 from .json_lines import BadLine, Record, id_of, lines_of, parsed
+from .placeholders import bind_composite
 from .types import (
     CHOICE_LETTERS,
-    PLACEHOLDER,
     AnswerType,
     ImageSource,
     Problem,
@@ -95,19 +94,23 @@ def write_jsonl(problems: Iterable[Problem], path: Path) -> int:
 def records_of(problems: Iterable[Problem], source: Path, out: Path) -> Iterator[Record]:
     """The records of problems that were read from `source`, for a file `out` in any folder.
 
-    From JSON lines with all the columns they have there; from another kind of file in this
-    module's schema. An image that does not lie in the folder of `out` is copied beside it.
+    From JSON lines of this module's schema with all the columns they have there; from another kind
+    of file or layout, or several files, in this schema. An image that does not lie in the folder
+    of `out` is copied beside it.
     Raises `ProblemError` if an image cannot be copied.
     """
     folder = out.parent / "images"
-    if source.suffix.lower() != ".jsonl":
+    if source.suffix.lower() != ".jsonl" or not source.is_file():
         yield from (_record(problem, folder) for problem in problems)
         return
     wanted = list(problems)
     originals = _originals({problem.id: problem for problem in wanted}, source)
     here, there = source.parent.resolve(), out.parent.resolve()
     for problem in wanted:
-        record = originals[problem.id]
+        record = originals.get(problem.id)
+        if record is None:  # a line of another layout
+            yield _record(problem, folder)
+            continue
         if here != there and problem.images:
             record["images"] = [_seen_from(there, image) for image in problem.images]
         yield record
@@ -174,7 +177,7 @@ def _problem(record: Record, folder: Path) -> Problem:
     if not isinstance(composite, bool | None):
         raise ProblemError(f"'composite_image' is {type(composite).__name__}, not true or false")
     if composite:
-        question, options = _bind_composite(question, options)
+        question, options = bind_composite(question, options)
     kind = _text(record, "answer_type")
     try:
         answer_type = AnswerType(kind)
@@ -250,24 +253,6 @@ def _answer(
         given = [_choice(one, label, options) for one in given]
     accepted = tuple(dict.fromkeys(given))
     return accepted[0] if len(accepted) == 1 else accepted
-
-
-def _bind_composite(question: str, options: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
-    """Give the one file to the first placeholder; the captions in it explain the others.
-
-    `<image2>` becomes `image 2`, which reads on as a reference to a captioned figure.
-    """
-    bound = False
-
-    def rewrite(match: re.Match[str]) -> str:
-        nonlocal bound
-        if not bound:
-            bound = True
-            return "<image1>"
-        return f"image {match[1]}"
-
-    question = PLACEHOLDER.sub(rewrite, question)
-    return question, tuple(PLACEHOLDER.sub(rewrite, option) for option in options)
 
 
 def _choice(answer: str, label: str, options: tuple[str, ...]) -> str:

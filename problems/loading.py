@@ -1,16 +1,14 @@
-"""Problems from a file: what can be used, and what was left out and why."""
+"""Problems from files: what can be used, and what was left out and why."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
-from ..configs.inputs import require_problem_file
 from . import pictures
-from .jsonl import read_jsonl
-from .mmmu import read_mmmu
+from .reading import ProblemFile, problem_files
 from .types import ImageSource, Problem, ProblemError, Skipped, one_line
 
 # The image processor shrinks an image to this many 14 px patches (the largest limit that a
@@ -68,16 +66,19 @@ def load_problems(
 
     Every image is decoded once, so that a broken one is known now and not after hours of
     training, but none is kept decoded. `fault` says what else makes a problem unusable, None if
-    nothing does: a gold answer that the grader cannot read, for one. The images of JSON lines may
-    also lie in the source's `image_roots`, if it has any. Raises `ProblemError` if the file is
-    missing, of an unknown kind or without a single usable problem.
+    nothing does: a gold answer that the grader cannot read, for one. Images with a name may also
+    lie in the source's `image_roots`, if it has any, and its `columns` say which columns to read.
+    Raises `ProblemError` if a file is missing, of an unknown kind or layout, or if there is not a
+    single usable problem.
     """
     path = Path(source.path)
     problems: list[Problem] = []
     skipped: list[Skipped] = []
     seen: set[str] = set()
-    for item in _read(path, getattr(source, "image_roots", ())):
-        if not _is_wanted(item, source.prefix, path):
+    roots = getattr(source, "image_roots", ())
+    files = problem_files(path, getattr(source, "columns", {}))
+    for file, item in ((one, item) for one in files for item in one.problems(roots)):
+        if not _is_wanted(item, source.prefix, file):
             continue
         reason = item.reason if isinstance(item, Skipped) else _fault(item, seen, fault)
         if isinstance(item, Problem) and reason is None:
@@ -92,16 +93,9 @@ def load_problems(
     return problems, skipped
 
 
-def _read(path: Path, image_roots: Sequence[Path]) -> Iterator[Problem | Skipped]:
-    require_problem_file(path)
-    if path.suffix.lower() == ".jsonl":
-        return read_jsonl(path, image_roots)
-    return read_mmmu(path)
-
-
-def _is_wanted(item: Problem | Skipped, prefix: str | None, path: Path) -> bool:
+def _is_wanted(item: Problem | Skipped, prefix: str | None, file: ProblemFile) -> bool:
     """By prefix; a record without an id carries its line instead and is always reported."""
-    return not prefix or item.id.startswith((prefix, f"{one_line(path.name)}:"))
+    return not prefix or item.id.startswith((prefix, f"{one_line(file.path.name)}:"))
 
 
 def _fault(problem: Problem, seen: set[str], further: Fault | None) -> str | None:

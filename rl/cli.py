@@ -52,7 +52,7 @@ def train(
 @app.command(name="eval")
 def evaluate(
     checkpoint: Annotated[Path, arg(metavar="CHECKPOINT", help="folder in the published layout")],
-    problems: Annotated[Path, arg(metavar="PROBLEMS", help="a .jsonl or MMMU .parquet file")],
+    problems: Annotated[Path, arg(metavar="PROBLEMS", help="a problem file, see docs/data.md")],
     /,
     *,
     samples: Annotated[int, arg(help="responses per problem")] = 1,
@@ -143,9 +143,27 @@ def rewards() -> None:
 
 
 @app.command
+def problems(
+    path: Annotated[
+        Path, arg(metavar="PATH", help="a file, a quoted glob, a folder of parquet, or a dataset")
+    ],
+    /,
+    *,
+    columns: Annotated[
+        tuple[str, ...],
+        arg(metavar="FIELD=COLUMN", help="for a file of no known layout: question=q answer=gold"),
+    ] = (),
+) -> None:
+    """Show what is recognised in problem files: layout, counts, what is skipped, examples."""
+    from ..problems.showing import columns_from, show_problems
+
+    show_problems(path, columns_from(columns))
+
+
+@app.command
 def rate(
     checkpoint: Annotated[Path, arg(metavar="CHECKPOINT", help="folder in the published layout")],
-    problems: Annotated[Path, arg(metavar="PROBLEMS", help="a .jsonl or MMMU .parquet file")],
+    problems: Annotated[Path, arg(metavar="PROBLEMS", help="a problem file, see docs/data.md")],
     /,
     *,
     out: Annotated[Path, arg(metavar="OUT.jsonl", help="the same rows with their pass_rate")],

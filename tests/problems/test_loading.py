@@ -136,7 +136,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_an_unknown_kind_of_file_is_named_with_the_known_kinds(tmp_path: Path) -> None:
-    with pytest.raises(ProblemError, match=r"data\.csv: unknown kind.*\.jsonl or \.parquet"):
+    with pytest.raises(ProblemError, match=r"data\.csv: unknown kind.*\.jsonl.*\.parquet"):
         load_problems(Source(tmp_path / "data.csv"))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from kvl.problems.mmmu import read_mmmu
+from kvl.problems.reading import problem_files
 from kvl.problems.types import AnswerType, Problem, ProblemError, Skipped
 
 Row = dict[str, Any]
@@ -35,6 +35,11 @@ def row(picture: Picture) -> Row:
     }
 
 
+def read_all(path: Path) -> list[Problem | Skipped]:
+    (file,) = problem_files(path, {})
+    return list(file.problems())
+
+
 def read(tmp_path: Path, *rows: Row) -> list[Problem | Skipped]:
     path = tmp_path / "validation.parquet"
     cell = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -50,7 +55,7 @@ def read(tmp_path: Path, *rows: Row) -> list[Problem | Skipped]:
         }
     )
     pq.write_table(table, path)
-    return list(read_mmmu(path))
+    return read_all(path)
 
 
 def test_a_choice_row_becomes_a_problem(tmp_path: Path, row: Row) -> None:
@@ -164,7 +169,7 @@ def test_a_text_that_is_not_utf8_costs_its_row(tmp_path: Path, row: Row) -> None
     index = table.schema.get_field_index("explanation")
     texts = pa.array([b"", b"\xff"]).view(pa.string())
     pq.write_table(table.set_column(index, "explanation", texts), path)
-    good, bad = read_mmmu(path)
+    good, bad = read_all(path)
     assert isinstance(good, Problem)
     assert isinstance(bad, Skipped)
     assert (bad.id, "not UTF-8" in bad.reason) == ("validation.parquet:2", True)
@@ -180,11 +185,11 @@ def test_a_parquet_of_something_else_names_the_missing_columns(tmp_path: Path) -
     path = tmp_path / "other.parquet"
     pq.write_table(pa.table({"id": ["1"], "question": ["?"]}), path)
     with pytest.raises(ProblemError, match="options, answer, image_1"):
-        list(read_mmmu(path))
+        read_all(path)
 
 
 def test_a_file_that_is_no_parquet_is_named(tmp_path: Path) -> None:
     path = tmp_path / "broken.parquet"
     path.write_bytes(b"PAR1 and then nothing")
     with pytest.raises(ProblemError, match=r"broken\.parquet: cannot be read"):
-        list(read_mmmu(path))
+        read_all(path)

@@ -1,0 +1,1 @@
+"""Layouts that image-text problems are published in: each turns a row into a problem."""
