@@ -369,7 +369,7 @@ def inside(
     learners = stand_in(monkeypatch, LearnerGroup, LocalLearner)
     open_fleets: list[Fleet] = []
 
-    def open_fleet(self: Fleet, checkpoint: Path, config: RolloutConfig, seed: int = 0) -> None:
+    def open_fleet(self: Fleet, checkpoint: Path, config: RolloutConfig, **_: int) -> None:
         open_fleets.append(self)
         vars(self).update(vars(shared_engine.serve(checkpoint, config.engine)))
 
