@@ -151,6 +151,8 @@ def describe(needs: Needs, nodes: Sequence[Mapping[str, float]], free: Mapping[s
         if left < total and wanted <= total:
             text += f", {left:g} of them free"
         said.append(text)
+        if wanted > total:
+            break
     return "; ".join(said)
 
 

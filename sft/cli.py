@@ -73,8 +73,10 @@ def train(
     if dry_run:
         print(dump_config(loaded), end="")
         return
+    from ..configs.job_paths import require_lasting_paths
     from ..configs.threads import settle_threads
 
+    require_lasting_paths(loaded)
     settle_threads()
     from .train import train as run
 

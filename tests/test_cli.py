@@ -24,7 +24,7 @@ def run(module: str, *arguments: str, **environment: str) -> subprocess.Complete
 @pytest.mark.parametrize(
     ("module", "commands"),
     [
-        ("kvl.rl.cli", ("train", "eval", "report", "grade", "rewards", "rate", "curate")),
+        ("kvl.rl.cli", ("train", "submit", "eval", "report", "grade", "rewards", "rate", "curate")),
         ("kvl.sft.cli", ("init-tiny", "generate", "inspect", "train", "distill", "merge")),
     ],
 )
