@@ -13,7 +13,7 @@ from .base import StrictModel
 from .errors import ConfigError
 from .variables import Written
 
-Model = TypeVar("Model", bound=BaseModel)
+Model = TypeVar("Model", bound=StrictModel)
 
 # Where Ray unpacks what a job was submitted with; it goes with the job or the cluster.
 _COPIES = ("runtime_resources", "working_dir_files")
@@ -35,15 +35,14 @@ def with_absolute_paths(config: Model) -> Model:
     """The same config for a process with another working directory. Variables in a path are
     filled in: they may be others where it is read."""
     resolved = _mapped(config, "", lambda _field, path: Path(os.path.abspath(path)))
-    if isinstance(config, StrictModel) and isinstance(resolved, StrictModel):
-        paths = {field for field, _path in paths_of(config)}
-        resolved._written = Written(
-            {
-                path: text
-                for path, text in config._written.items()
-                if ".".join(map(str, path)) not in paths
-            }
-        )
+    paths = {field for field, _path in paths_of(config)}
+    resolved._written = Written(
+        {
+            path: text
+            for path, text in config._written.items()
+            if ".".join(map(str, path)) not in paths
+        }
+    )
     return resolved
 
 

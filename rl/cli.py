@@ -67,7 +67,7 @@ def submit(
         ),
     ] = None,
     follow: Annotated[
-        bool, arg(help="do not wait for its end and print its logs", help_behavior_hint="")
+        bool, arg(help="end at once, without its logs", help_behavior_hint="")
     ] = True,
 ) -> None:
     """Train as a job of a Ray cluster; the same command again resumes the run."""
