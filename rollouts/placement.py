@@ -20,8 +20,9 @@ from ..configs.rollout import RolloutConfig
 from .cluster import PRIVATE
 
 # A cluster that others started may be busy, or grow: its autoscaler sees what is waited for.
-WAIT_SECONDS = 300.0
-_SAID_AFTER_SECONDS = 5.0
+# Ray counts whole seconds.
+WAIT_SECONDS = 300
+_SAID_AFTER_SECONDS = 5
 # Without GPUs, engines and learner take turns on the same cores: each asks for a small share, so
 # that a machine with two holds them all.
 CPU_SHARE = 0.1
@@ -101,19 +102,17 @@ def reserve(needs: Needs) -> Placement:
 
     Raises PlacementError with what is needed and what there is.
     """
+    if PRIVATE in ray.cluster_resources() and not may_fit(needs, _nodes()):
+        raise _no_room(needs)
     group = placement_group(needs.bundles, strategy="STRICT_PACK" if needs.one_node else "PACK")
     try:
-        hopeless = not may_fit(needs, _nodes()) and PRIVATE in ray.cluster_resources()
-        patience = 0.0 if hopeless else WAIT_SECONDS
-        if _ready(group, min(_SAID_AFTER_SECONDS, patience)):
+        if group.wait(_SAID_AFTER_SECONDS):
             return Placement(needs, group)
-        if patience > _SAID_AFTER_SECONDS:
-            said = describe(needs, _nodes(), ray.available_resources())
-            print(f"waiting up to {patience:.0f} s for room: {said}", file=sys.stderr, flush=True)
-            if _ready(group, patience - _SAID_AFTER_SECONDS):
-                return Placement(needs, group)
         said = describe(needs, _nodes(), ray.available_resources())
-        raise PlacementError(f"{said}; {_fix(needs)}")
+        print(f"waiting up to {WAIT_SECONDS} s for room: {said}", file=sys.stderr, flush=True)
+        if group.wait(WAIT_SECONDS):
+            return Placement(needs, group)
+        raise _no_room(needs)
     except BaseException:
         remove_placement_group(group)
         raise
@@ -156,6 +155,11 @@ def describe(needs: Needs, nodes: Sequence[Mapping[str, float]], free: Mapping[s
     return "; ".join(said)
 
 
+def _no_room(needs: Needs) -> PlacementError:
+    said = describe(needs, _nodes(), ray.available_resources())
+    return PlacementError(f"{said}; {_fix(needs)}")
+
+
 def _fix(needs: Needs) -> str:
     if not needs.engine_gpus:
         return "give its nodes CPUs (ray start --num-cpus), or wait until others have finished"
@@ -173,7 +177,3 @@ def _fix(needs: Needs) -> str:
 def _nodes() -> list[dict[str, float]]:
     """The resources of every living node, used or not."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
-
-
-def _ready(group: Any, seconds: float) -> bool:
-    return group.wait(timeout_seconds=seconds)

@@ -113,7 +113,7 @@ from kvl.rollouts.placement import Needs, PlacementError, reserve
 
 head = {"num_cpus": 4, "num_gpus": 4, "object_store_memory": 80 * 2**20}
 cluster = Cluster(initialize_head=True, connect=True, head_node_args=head)
-placement.WAIT_SECONDS, placement._SAID_AFTER_SECONDS = 3.0, 1.0
+placement.WAIT_SECONDS, placement._SAID_AFTER_SECONDS = 3, 1
 
 @ray.remote
 class Process:
