@@ -20,7 +20,6 @@ from ..configs.rollout import RolloutConfig
 from .cluster import PRIVATE
 
 # A cluster that others started may be busy, or grow: its autoscaler sees what is waited for.
-# Ray counts whole seconds.
 WAIT_SECONDS = 300
 _SAID_AFTER_SECONDS = 5
 # Without GPUs, engines and learner take turns on the same cores: each asks for a small share, so
@@ -106,16 +105,21 @@ def reserve(needs: Needs) -> Placement:
         raise _no_room(needs)
     group = placement_group(needs.bundles, strategy="STRICT_PACK" if needs.one_node else "PACK")
     try:
-        if group.wait(_SAID_AFTER_SECONDS):
+        if _ready(group, _SAID_AFTER_SECONDS):
             return Placement(needs, group)
         said = describe(needs, _nodes(), ray.available_resources())
         print(f"waiting up to {WAIT_SECONDS} s for room: {said}", file=sys.stderr, flush=True)
-        if group.wait(WAIT_SECONDS):
+        if _ready(group, WAIT_SECONDS):
             return Placement(needs, group)
         raise _no_room(needs)
     except BaseException:
         remove_placement_group(group)
         raise
+
+
+def _ready(group: Any, seconds: int) -> bool:
+    """One second at a time: no signal is heard while Ray waits."""
+    return any(group.wait(1) for _ in range(seconds))
 
 
 def may_fit(needs: Needs, nodes: Sequence[Mapping[str, float]]) -> bool:
