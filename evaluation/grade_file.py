@@ -22,9 +22,9 @@ from ..configs.files import atomic_file
 from ..problems.types import CHOICE_LETTERS, AnswerType
 from ..rewards.grader import Grader
 from ..rewards.grading.gold import BadGold, check_type, gold_letter
-from ..rewards.plugin_process import describe
-from ..rewards.plugin_worker import NotLoaded
-from ..rewards.registry import plugins
+from ..rewards.plugins.plugin_process import describe
+from ..rewards.plugins.plugin_worker import NotLoaded
+from ..rewards.plugins.registry import plugins
 from ..rewards.types import GradeRequest, Strictness, Verdict
 
 ROWS_AT_ONCE = 256

@@ -145,8 +145,10 @@ def recorded_responses(row: Record) -> list[Record]:
     Before 0.2 the records of evaluations had them in `greedy` and `samples`. What is no response
     is passed over.
     """
-    found = _objects(row.get("responses")) or _objects(row.get("samples"))
-    return [{**one, "temperature": 0} for one in _objects([row.get("greedy")])] + found
+    if responses := _objects(row.get("responses")):
+        return responses
+    greedy = [{**one, "temperature": 0} for one in _objects([row.get("greedy")])]
+    return greedy + _objects(row.get("samples"))
 
 
 def picture(name: str, folders: Sequence[Path]) -> Picture:

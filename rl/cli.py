@@ -9,6 +9,7 @@ from tyro.conf import FlagCreatePairsOff, arg
 from tyro.extras import SubcommandApp
 
 from ..configs.errors import ConfigError, user_errors
+from ..configs.inputs import require_inputs
 from ..configs.process import import_nothing_from_here
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ def train(
     from ..configs.job_paths import require_lasting_paths
 
     require_lasting_paths(loaded)
+    held_out = [] if loaded.evaluation is None else [loaded.evaluation.problems]
+    written = [] if loaded.ptx is None else [loaded.ptx.problems]
+    require_inputs(loaded.checkpoint, [one.path for one in (*loaded.sources, *held_out, *written)])
     from .loop.run import train as run
 
     run(loaded)
@@ -112,6 +116,7 @@ def evaluate(
         if value is not None and value < 1:
             raise ConfigError(f"{flag} {value}: must be at least 1")
     rollout, grading = _engine_settings(config, max_response_tokens)
+    require_inputs(checkpoint, [problems])
 
     from ..configs.common import ProblemSource
     from ..evaluation.evaluate import evaluate_checkpoint
@@ -188,6 +193,7 @@ def rate(
     if not 0 < temperature <= 2:
         raise ConfigError(f"--temperature {temperature}: must be above 0 and at most 2")
     rollout, grading = _engine_settings(config, None)
+    require_inputs(checkpoint, [problems])
     from ..evaluation.rate import rate_file
 
     rate_file(
@@ -219,6 +225,7 @@ def curate(
     if tries < 1:
         raise ConfigError(f"--tries {tries}: must be at least 1")
     rollout, grading = _engine_settings(config, None)
+    require_inputs(checkpoint, [source])
     from ..evaluation.curate import curate_file
 
     curate_file(source, out, checkpoint=checkpoint, tries=tries, rollout=rollout, grading=grading)

@@ -9,6 +9,7 @@ from tyro.conf import FlagCreatePairsOff, arg
 from tyro.extras import SubcommandApp
 
 from ..configs.errors import ConfigError, user_errors
+from ..configs.inputs import require_checkpoint, require_inputs
 from ..configs.process import import_nothing_from_here
 
 app = SubcommandApp()
@@ -74,9 +75,12 @@ def train(
         print(dump_config(loaded), end="")
         return
     from ..configs.job_paths import require_lasting_paths
-    from ..configs.threads import settle_threads
 
     require_lasting_paths(loaded)
+    if not (loaded.run_dir / "final").is_dir():
+        require_inputs(loaded.checkpoint, [loaded.problems.path])
+    from ..configs.threads import settle_threads
+
     settle_threads()
     from .train import train as run
 
@@ -126,6 +130,7 @@ def distill(
     if config is not None:
         loaded = load_config(config, RLConfig)
         rollout, grading = loaded.rollout, loaded.grader
+    require_inputs(checkpoint, [problems])
     from ..rollouts.types import SamplingSettings
     from .distill import Choice
     from .distill import distill as run
@@ -159,6 +164,8 @@ def merge(
     ] = (),
 ) -> None:
     """Average the weights of checkpoints (long2short); all other files are those of A."""
+    for folder in checkpoints:
+        require_checkpoint(folder)
     from .merge import merge as run
 
     print(run(checkpoints, weights or None, out))
@@ -169,6 +176,7 @@ def inspect(
     checkpoint: Annotated[Path, arg(metavar="CHECKPOINT", help="a checkpoint folder")], /
 ) -> None:
     """Sizes, dtypes and special ids of a checkpoint, and every problem found; loads no weights."""
+    require_checkpoint(checkpoint)
     from .inspection import inspect as look
     from .inspection import report
 

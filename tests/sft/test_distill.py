@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +225,17 @@ def test_a_problem_that_changed_is_sampled_again(
     rows = run(tmp_path / "set.jsonl", path=tmp_path / "problems.jsonl")
     assert fleet.asked == ["number/3"]
     assert rows[1]["question"].startswith("What else")
+
+
+def test_a_gold_that_no_answer_can_meet_is_named_and_not_asked(
+    fleet, run, make_problem: MakeProblem, tmp_path: Path, capsys
+) -> None:
+    problems = [make_problem(index) for index in range(2, 5)]
+    problems[1] = replace(problems[1], answer="see the figure")
+    write_jsonl(problems, tmp_path / "problems.jsonl")
+    assert len(run(tmp_path / "set.jsonl", path=tmp_path / "problems.jsonl")) == 2
+    assert fleet.asked == ["number/2", "number/4"]
+    assert "skipped number/3: gold answer 'see the figure' is not" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import ray
-import torch
 from kvl.configs.errors import CheckpointError
 from kvl.configs.loading import load_config
 from kvl.configs.rl import RLConfig
@@ -20,7 +19,6 @@ from kvl.rl.learner import learner_group
 from kvl.rl.learner.learner_group import LearnerError, LearnerGroup
 from kvl.rollouts.fleet import Fleet
 from ray import cloudpickle
-from safetensors.torch import save_file
 from stand_ins import TinyFleet, stand_in
 
 # With Adam's usual eps the first steps are sign steps, and where a gradient is nearly 0 rounding
@@ -80,8 +78,7 @@ def test_two_ranks_learn_what_one_does(
 def test_an_error_of_a_rank_keeps_its_type_and_a_dead_one_is_named(
     group: LearnerGroup, tmp_path: Path
 ) -> None:
-    save_file({"foreign": torch.zeros(1)}, tmp_path / "model.safetensors")
-    with pytest.raises(CheckpointError, match="foreign"):
+    with pytest.raises(CheckpointError, match="no complete learner state"):
         group.load_state(tmp_path)
     pid: Any = ray.get(group.ranks[0].__ray_call__.remote(lambda _rank: os.getpid()))
     os.kill(pid, signal.SIGKILL)
