@@ -41,12 +41,45 @@ def train(
     if dry_run:
         print(dump_config(loaded), end="")
         return
+    from ..configs.job_paths import require_lasting_paths
+
+    require_lasting_paths(loaded)
     held_out = [] if loaded.evaluation is None else [loaded.evaluation.problems]
     written = [] if loaded.ptx is None else [loaded.ptx.problems]
     require_inputs(loaded.checkpoint, [one.path for one in (*loaded.sources, *held_out, *written)])
     from .loop.run import train as run
 
     run(loaded)
+
+
+@app.command
+def submit(
+    config: Annotated[
+        Path, arg(metavar="CONFIG", help="YAML file, or a preset's name such as rl/demo")
+    ],
+    overrides: Annotated[
+        tuple[str, ...],
+        arg(metavar="[KEY=VALUE ...]", help="such as rollout.workers=2", help_behavior_hint=""),
+    ] = (),
+    /,
+    *,
+    address: Annotated[
+        str | None,
+        arg(
+            metavar="URL",
+            help="dashboard, http://HOST:8265; default: RAY_ADDRESS",
+            help_behavior_hint="",
+        ),
+    ] = None,
+    follow: Annotated[
+        bool, arg(help="end at once, without its logs", help_behavior_hint="")
+    ] = True,
+) -> None:
+    """Train as a job of a Ray cluster; the same command again resumes the run."""
+    from .config import load_rl_config
+    from .jobs import submit as run
+
+    raise SystemExit(run(load_rl_config(config, overrides), address, follow))
 
 
 @app.command(name="eval")

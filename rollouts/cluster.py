@@ -21,6 +21,8 @@ from ..configs.errors import KVLError
 _LOCAL_OBJECT_STORE_BYTES = 256 * 2**20
 # More than the cores of a small machine: actors there take turns rather than wait forever.
 _LOCAL_CPUS = 8
+# A resource that tells a private cluster, which nobody else uses and which does not grow.
+PRIVATE = "kvl_private"
 # Ray gives up on its own start after 30 s, which a busy machine may take; once more, then.
 _STARTS = 2
 
@@ -77,6 +79,7 @@ def _start(quiet: dict[str, Any]) -> None:
                 address="local",
                 num_cpus=max(_LOCAL_CPUS, os.cpu_count() or 1),
                 object_store_memory=_LOCAL_OBJECT_STORE_BYTES,
+                resources={PRIVATE: 1},
                 include_dashboard=False,
                 **quiet,
             )

@@ -69,6 +69,9 @@ def engine_config(
             config.max_num_batched_tokens or 0, config.max_model_len, 2048
         )
         arguments["kv_cache_memory_bytes"] = config.cpu_cache_gib * 2**30
+    if config.tensor_parallel_size > 1:
+        # Its own choice inside a placement group, Ray, would look for bundles of one GPU each.
+        arguments["distributed_executor_backend"] = "mp"
     if one_process:
         from vllm.v1.executor.uniproc_executor import UniProcExecutor
 

@@ -18,6 +18,7 @@ from ..configs.rollout import EngineConfig, RolloutConfig
 from ..problems.prompt import prompt_parts
 from ..problems.types import Problem, ProblemError
 from .cluster import WorkerError, connect
+from .placement import needs_of, reserve
 from .types import Rollout, RolloutFailure, RolloutRequest, SamplingSettings
 from .worker import RolloutWorker
 
@@ -38,25 +39,37 @@ class Fleet:
     """`config.workers` engines, each an actor, started in the background by the constructor.
 
     The first call that needs them waits. Use it as a context manager: leaving it ends every
-    process it started.
+    process it started. `placement` has room for `learner_ranks` too; raises PlacementError if the
+    cluster has none.
     """
 
-    def __init__(self, checkpoint: str | Path, config: RolloutConfig, seed: int = 0) -> None:
+    def __init__(
+        self,
+        checkpoint: str | Path,
+        config: RolloutConfig,
+        seed: int = 0,
+        learner_ranks: int = 0,
+    ) -> None:
         self._resources = ExitStack()
         self._resources.enter_context(connect())
         self._ready = False
-        gpus = config.engine.tensor_parallel_size if ray.cluster_resources().get("GPU") else 0
-        if not gpus and (instead := _gpu_only(config.engine)) is not None:
+        try:
+            needs = needs_of(config, learner_ranks, ray.cluster_resources())
+            if not needs.engine_gpus and (instead := _gpu_only(config.engine)) is not None:
+                raise KVLError(instead)
+            self.placement = reserve(needs)
+        except BaseException:
             self._resources.close()
-            raise KVLError(instead)
-        actor = ray.remote(num_cpus=0, num_gpus=gpus, max_restarts=0)(RolloutWorker)
+            raise
+        self._resources.callback(self.placement.release)
+        actor = ray.remote(max_restarts=0)(RolloutWorker)
         folder = Path(checkpoint).absolute()
         self._workers: Sequence[Any] = [
-            actor.remote(
+            actor.options(**self.placement.engine(index)).remote(
                 folder,
                 config.engine,
                 seed + index,
-                on_gpu=gpus > 0,
+                on_gpu=needs.engine_gpus > 0,
                 repetition_stop=config.repetition_stop,
             )
             for index in range(config.workers)

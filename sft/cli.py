@@ -75,6 +75,9 @@ def train(
     if dry_run:
         print(dump_config(loaded), end="")
         return
+    from ..configs.job_paths import require_lasting_paths
+
+    require_lasting_paths(loaded)
     if not (loaded.run_dir / "final").is_dir():
         require_inputs(loaded.checkpoint, [loaded.problems.path])
     from ..configs.threads import settle_threads

@@ -27,7 +27,10 @@ def run(module: str, *arguments: str, **environment: str) -> subprocess.Complete
     [
         (
             "kvl.rl.cli",
-            ("train", "eval", "report", "grade", "rewards", "rate", "curate", "doctor", "schema"),
+            (
+                *("train", "submit", "eval", "report", "grade", "rewards", "rate", "curate"),
+                *("problems", "doctor", "schema"),
+            ),
         ),
         (
             "kvl.sft.cli",

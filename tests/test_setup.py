@@ -94,3 +94,18 @@ def test_requirements_join_dependencies_and_extras():
     pyproject = {"project": {"dependencies": ["a"], "optional-dependencies": {"x": ["b"]}}}
     assert lock.requirements(pyproject, ("x",)) == ["a", "b"]
     assert lock.canonical("Ruamel_Yaml.clib") == "ruamel-yaml-clib"
+
+
+def test_every_package_is_installed_from_its_folder():
+    root = REQUIREMENTS.parent
+    tools = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]
+    rooms = {name.partition(".")[2].partition(".")[0] for name in tools["packages"]}
+    found = {
+        ".".join(("kvl", *init.parent.relative_to(root).parts))
+        for room in rooms
+        for init in (root / room).rglob("__init__.py")
+    }
+    assert found == set(tools["packages"])
+    assert tools["package-dir"] == {
+        name: name.removeprefix("kvl.").replace(".", "/") for name in tools["packages"]
+    }

@@ -15,6 +15,7 @@ from ...configs.errors import KVLError
 from ...configs.rl import RLConfig
 from ...configs.threads import THREAD_SETTINGS
 from ...rollouts.fleet import Fleet
+from ...rollouts.placement import Placement, needs_of, reserve
 from .batch import TokenSequence
 from .learner import Learner
 from .measures import Measures, total
@@ -28,29 +29,40 @@ class LearnerError(KVLError):
 class LearnerRank(Learner):
     """Built by a call of its own: an error that an actor's constructor raises loses its type."""
 
-    def __init__(self, config: RLConfig, address: RankAddress) -> None:
-        self._arguments = config, address
+    def __init__(self, config: RLConfig) -> None:
+        self._config = config
 
-    def start(self) -> None:
-        super().__init__(*self._arguments)
+    def endpoints(self) -> tuple[str, int, int]:
+        """This node's address, and a free port there for each of two rendezvous."""
+        meeting, transfer = _free_ports(2)
+        return ray.util.get_node_ip_address(), meeting, transfer
+
+    def start(self, address: RankAddress) -> None:
+        super().__init__(self._config, address)
 
 
 class LearnerGroup:
     """World size comes from the config. Every call goes to all ranks and returns when all are
-    done. Raises LearnerError naming the rank when its process died."""
+    done. Raises LearnerError naming the rank when its process died.
 
-    def __init__(self, config: RLConfig) -> None:
-        gpus = 1 if ray.cluster_resources().get("GPU", 0) >= config.learner.world_size else 0
-        actor = ray.remote(
-            num_cpus=1, num_gpus=gpus, max_restarts=0, runtime_env={"env_vars": THREAD_SETTINGS}
-        )(LearnerRank)
+    The ranks start in the bundles of `placement`, the fleet's; without one they get their own.
+    """
+
+    def __init__(self, config: RLConfig, placement: Placement | None = None) -> None:
         world = config.learner.world_size
-        host, port = ray.util.get_node_ip_address(), _free_port()
-        self.transfer_endpoint = host, _free_port()
+        self._own_placement = None
+        if placement is None:
+            placement = reserve(needs_of(None, world, ray.cluster_resources()))
+            self._own_placement = placement
+        actor = ray.remote(max_restarts=0, runtime_env={"env_vars": THREAD_SETTINGS})(LearnerRank)
         self.ranks: list[Any] = [
-            actor.remote(config, RankAddress(rank, world, host, port)) for rank in range(world)
+            actor.options(**placement.rank(rank)).remote(config) for rank in range(world)
         ]
-        self._all(lambda rank: rank.start.remote())
+        # Where rank 0 is, and not the driver, all ranks and engines meet.
+        (host, port, transfer_port), *_ = self._all(lambda rank: rank.endpoints.remote())
+        self.transfer_endpoint = host, transfer_port
+        addresses = iter([RankAddress(rank, world, host, port) for rank in range(world)])
+        self._all(lambda rank: rank.start.remote(next(addresses)))
 
     def take(self, groups: Sequence[Sequence[TokenSequence]], iteration: int) -> Measures:
         """Added up over ranks; see `Learner.take`."""
@@ -90,6 +102,8 @@ class LearnerGroup:
     def close(self) -> None:
         for rank in self.ranks:
             ray.kill(rank)
+        if self._own_placement is not None:
+            self._own_placement.release()
 
     def _all(self, call: Callable[[ActorHandle], Any]) -> list[Any]:
         try:
@@ -104,7 +118,13 @@ class LearnerGroup:
             ) from error
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return probe.getsockname()[1]
+def _free_ports(count: int) -> tuple[int, ...]:
+    """Different ones: all are held until the last is found."""
+    probes = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind(("", 0))
+        return tuple(probe.getsockname()[1] for probe in probes)
+    finally:
+        for probe in probes:
+            probe.close()

@@ -113,8 +113,11 @@ def _train(
         with recorder.stage("start"):
             stack.enter_context(connect())
             # The fleet starts its engines in the background while the learner loads.
-            fleet = stack.enter_context(Fleet(config.checkpoint, config.rollout, seed=config.seed))
-            learner = LearnerGroup(config)
+            world = config.learner.world_size
+            fleet = stack.enter_context(
+                Fleet(config.checkpoint, config.rollout, seed=config.seed, learner_ranks=world)
+            )
+            learner = LearnerGroup(config, fleet.placement)
             stack.callback(learner.close)
             grader = stack.enter_context(
                 Grader(config.grader.workers, config.grader.timeout_seconds)

@@ -188,17 +188,24 @@ def answers(url: str) -> bool:
 
 @pytest.fixture(scope="session")
 def job(workshop: Workshop, head: Head) -> Command:
-    """Three iterations with evaluation before and after, as a job of the head."""
-    here = workshop.folder
-    return workshop.start(
-        *("ray", "job", "submit", "--address", head.dashboard, "--"),
-        *("kvl-rl", "train", here / "rl.yaml", f"run_dir={here}/finished"),
-        *(f"checkpoint={here}/sft/final", f"problems.path={here}/problems/train.jsonl"),
-        f"evaluation.problems.path={here}/problems/heldout.jsonl",
+    """Three iterations with evaluation before and after, as a job of the head: stopped after its
+    first checkpoint, and submitted again. Every path is relative to the workshop."""
+    command = (
+        *("kvl-rl", "submit", "rl.yaml", "run_dir=finished"),
+        "evaluation.problems.path=problems/heldout.jsonl",
         *("evaluation.samples=2", "evaluation.every=2", "evaluation.keep_best=pass_at_1"),
-        "keep_checkpoints=3",
-        RAY_AUTH_MODE="disabled",
-    ).wait()
+        *("keep_checkpoints=3", "--address", head.dashboard),
+    )
+    stopped = workshop.start(*command, RAY_AUTH_MODE="disabled")
+    first = workshop.folder / "finished/checkpoints/iteration_000001"
+    stopped.wait_until(first.exists)
+    name = stopped.stdout.split()[1].removesuffix(":")
+    # As `ray job stop` asks; that command alone takes longer to start than the run to end.
+    stop = urllib.request.Request(f"{head.dashboard}/api/jobs/{name}/stop", method="POST")
+    urllib.request.urlopen(stop, timeout=30).close()
+    stopped.wait()
+    assert stopped.process.returncode == 143, stopped.stdout + stopped.stderr
+    return workshop.start(*command, RAY_AUTH_MODE="disabled").wait()
 
 
 @pytest.fixture(scope="session")
@@ -220,7 +227,7 @@ def inside(
     learners = stand_in(monkeypatch, LearnerGroup, LocalLearner)
     open_fleets: list[Fleet] = []
 
-    def open_fleet(self: Fleet, checkpoint: Path, config: RolloutConfig, seed: int = 0) -> None:
+    def open_fleet(self: Fleet, checkpoint: Path, config: RolloutConfig, **_: int) -> None:
         open_fleets.append(self)
         vars(self).update(vars(shared_engine.serve(checkpoint, config.engine)))
 

@@ -74,8 +74,15 @@ class _Response:
 class TinyFleet:
     """What the loop and evaluation need of `kvl.rollouts.fleet.Fleet`."""
 
-    def __init__(self, checkpoint: str | Path, config: RolloutConfig, seed: int = 0) -> None:
+    def __init__(
+        self,
+        checkpoint: str | Path,
+        config: RolloutConfig,
+        seed: int = 0,
+        learner_ranks: int = 0,
+    ) -> None:
         self.config = config
+        self.placement = None
         self.model = load_model(checkpoint).eval()
         self.processor = KimiVLProcessor.from_pretrained(checkpoint)
         self._banned = torch.tensor(banned_ids(self.processor.tokenizer))
@@ -214,7 +221,7 @@ class TinyFleet:
 class LocalLearner:
     """One rank, called as `LearnerGroup` is."""
 
-    def __init__(self, config: RLConfig) -> None:
+    def __init__(self, config: RLConfig, placement: object = None) -> None:
         self.rank = Learner(config, RankAddress(0, 1, "", 0))
         self.take, self.update = self.rank.take, self.rank.update
         self.score, self.export = self.rank.score, self.rank.export

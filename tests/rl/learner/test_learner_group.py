@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from kvl.configs.errors import CheckpointError
 from kvl.configs.loading import load_config
 from kvl.configs.rl import RLConfig
 from kvl.kimi_vl_model.checkpoint import iterate_tensors
+from kvl.rl.learner import learner_group
 from kvl.rl.learner.learner_group import LearnerError, LearnerGroup
 from kvl.rollouts.fleet import Fleet
+from ray import cloudpickle
 from stand_ins import TinyFleet, stand_in
 
 # With Adam's usual eps the first steps are sign steps, and where a gradient is nearly 0 rounding
@@ -81,3 +84,33 @@ def test_an_error_of_a_rank_keeps_its_type_and_a_dead_one_is_named(
     os.kill(pid, signal.SIGKILL)
     with pytest.raises(LearnerError, match="resume"):
         group.update(0)
+
+
+class NotedRank:
+    """Knows its process as the host to meet at, and the address it was started with."""
+
+    def __init__(self, _config: Any) -> None:
+        return
+
+    def endpoints(self) -> tuple[str, int, int]:
+        return str(os.getpid()), 1, 2
+
+    def start(self, address: Any) -> None:
+        self.address = address
+
+
+def test_ranks_meet_where_rank_0_is(
+    cluster: None, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver may be on another machine, such as a head without GPUs."""
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    monkeypatch.setattr(learner_group, "LearnerRank", NotedRank)
+    settings = (f"run_dir={tmp_path}", f"checkpoint={tiny_folder}/tiny", "learner.world_size=2")
+    group = LearnerGroup(load_config(tiny_folder / "rl.yaml", RLConfig, settings))
+    noted: Any = ray.get(
+        [rank.__ray_call__.remote(lambda own: (os.getpid(), own.address)) for rank in group.ranks]
+    )
+    group.close()
+    first = str(noted[0][0])
+    assert [(one.rank, one.host, one.port) for _pid, one in noted] == [(0, first, 1), (1, first, 1)]
+    assert group.transfer_endpoint == (first, 2)
