@@ -103,7 +103,8 @@ def judged(run_dir: Path, name: str) -> dict[str, dict[str, float]]:
             sample
             for row in rows
             if level in ("all", str(row["level"]))
-            for sample in row["samples"]
+            for sample in row["responses"]
+            if sample["temperature"] > 0
         ]
         right = sum(
             sample["outcome"] == "correct" and sample["stop_reason"] == "stop" for sample in drawn

@@ -28,7 +28,7 @@ from typing import Any
 from kvl.problems.types import AnswerType
 from kvl.rewards.grader import Grader
 from kvl.rewards.testing.hostile_corpus import hostile_answers
-from kvl.rewards.types import GradeRequest, Outcome, Policy
+from kvl.rewards.types import GradeRequest, Outcome, Strictness
 
 RESULTS = Path(__file__).parent / "results" / "grading.json"
 CHOICES = ("choice", "multi-select")
@@ -105,7 +105,7 @@ def agreement(pairs: list[tuple[bool, bool]]) -> dict[str, Any]:
 
 
 def graded(rows: list[dict[str, Any]], workers: int) -> list[Outcome]:
-    with Grader(workers, TIMEOUT_SECONDS, Policy.EVAL) as grader:
+    with Grader(workers, TIMEOUT_SECONDS, Strictness.EVAL) as grader:
         return [verdict.outcome for verdict in grader.grade(list(map(GradeRequest.of_row, rows)))]
 
 
@@ -163,7 +163,7 @@ def hostile(workers: int) -> dict[str, Any]:
         attacks = hostile_answers(str(marker))
         outcomes: Counter[str] = Counter()
         slowest = 0.0
-        for policy in Policy:
+        for policy in Strictness:
             with Grader(workers, TIMEOUT_SECONDS, policy) as grader:
                 # The start of the workers is not part of a verdict.
                 sane = GradeRequest(

@@ -17,7 +17,7 @@ from typing import Any
 
 from kvl.problems.types import AnswerType
 from kvl.rewards.grader import Grader
-from kvl.rewards.types import GradeRequest, Outcome, Policy
+from kvl.rewards.types import GradeRequest, Outcome, Strictness
 
 ROWS = Path(__file__).parents[1] / "tests" / "data" / "grading_blind.jsonl"
 RESULTS = Path(__file__).parent / "results" / "grading_blind.json"
@@ -45,7 +45,7 @@ def main() -> None:
 def measured(rows: list[dict[str, Any]], workers: int) -> dict[str, Any]:
     """Errors of all rows, of each policy, and of each kind of answer."""
     outcomes: dict[str, Outcome] = {}
-    for policy in Policy:
+    for policy in Strictness:
         own = [row for row in rows if row["policy"] == policy.value]
         with Grader(workers, TIMEOUT_SECONDS, policy) as grader:
             verdicts = grader.grade([request(row) for row in own])

@@ -30,7 +30,7 @@ import psutil
 from kvl.problems.types import AnswerType
 from kvl.rewards.grader import Grader
 from kvl.rewards.grading.reading.commitments import boxes
-from kvl.rewards.types import GradeRequest, Outcome, Policy
+from kvl.rewards.types import GradeRequest, Outcome, Strictness
 
 RESULTS = Path(__file__).parent / "results" / "grading_throughput.json"
 CHARACTERS = 8_000
@@ -81,7 +81,7 @@ def compare(requests: list[GradeRequest], workers: int) -> dict[str, Any]:
 
 
 def measure_grader(requests: list[GradeRequest], workers: int) -> dict[str, Any]:
-    with Grader(workers, timeout_seconds=2.0, policy=Policy.RL) as grader:
+    with Grader(workers, timeout_seconds=2.0, policy=Strictness.RL) as grader:
         # Workers are running before the clock starts, as they are in training.
         grader.grade(symbolic_requests(8 * workers))
         before, started = cpu_seconds(), time.perf_counter()

@@ -65,7 +65,7 @@ def config(folder: Path, checkpoint: Path, problems: Path) -> Path:
             "optimizer": {"learning_rate": 3e-5, "eps": 1e-8},
             "precision": {"threads": 2},
         },
-        "sampling": {"prioritized": True},
+        "choosing": {"prioritized": True},
         "grader": {"timeout_seconds": 10},
         "trackers": [],
     }

@@ -10,11 +10,8 @@
 from __future__ import annotations
 
 import difflib
-import re
-import types
-import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,41 +22,13 @@ from . import yaml_text
 from .base import TEXT_ERRORS, SettingsError, StrictModel
 from .errors import ConfigError
 from .files import write_atomically
+from .overrides import Origins, apply_override
+from .suggestions import description, suggestion
 from .variables import Expansion, as_written
 
 Model = TypeVar("Model", bound=BaseModel)
 
 PRESETS = Path(__file__).resolve().parent
-
-
-@dataclass(slots=True)
-class _Origins:
-    """Where each dotted field was set ("demo.yaml:12" or "override rollout.workers=0"), and the
-    words behind values that were read as something else than text."""
-
-    file: str
-    fields: dict[str, str]
-    words: dict[yaml_text.Path, str]
-
-    def of(self, field: str) -> str:
-        """The place of a field, or of the closest parent that was written down."""
-        while field and field not in self.fields:
-            # An override opens sections that have no line of their own.
-            for inner, place in self.fields.items():
-                if inner.startswith(f"{field}."):
-                    return place
-            field = field.rpartition(".")[0]
-        return self.fields.get(field, self.file)
-
-    def override(self, field: str, place: str, words: dict[yaml_text.Path, str]) -> None:
-        """Whatever was written at the field, and below it, is gone."""
-        below = [inner for inner in self.fields if inner.startswith(f"{field}.")]
-        for inner in below:
-            del self.fields[inner]
-        self.fields[field] = place
-        path = tuple(field.split("."))
-        kept = {p: word for p, word in self.words.items() if p[: len(path)] != path}
-        self.words = kept | {(*path, *inner): word for inner, word in words.items()}
 
 
 def load_config(
@@ -76,7 +45,7 @@ def load_config(
     file = find_config(path)
     tree, origins = _read_yaml(file)
     for override in overrides:
-        _apply_override(tree, override, origins)
+        apply_override(tree, override, origins, model, _note)
     expansion = Expansion(tree, origins.of)
     try:
         config = _validate(
@@ -91,7 +60,7 @@ def load_config(
 
 
 def _validate(
-    model: type[Model], tree: dict[str, Any], origins: _Origins, context: Mapping[str, Any]
+    model: type[Model], tree: dict[str, Any], origins: Origins, context: Mapping[str, Any]
 ) -> Model:
     """A field that holds text gets the word that was written, also where it was read as a truth
     value or a number: `mixed_precision: no`. Raises ValidationError."""
@@ -169,7 +138,7 @@ def _preset_hint(name: Path) -> str:
     return f"; presets are {', '.join(presets)}" if presets else ""
 
 
-def _read_yaml(file: Path) -> tuple[dict[str, Any], _Origins]:
+def _read_yaml(file: Path) -> tuple[dict[str, Any], Origins]:
     try:
         text = file.read_text(encoding="utf-8")
         document = yaml_text.read(text)
@@ -191,42 +160,28 @@ def _read_yaml(file: Path) -> tuple[dict[str, Any], _Origins]:
         if field in fields:
             raise ConfigError(f"{place}: {field} is set twice (first at {fields[field]})")
         fields[field] = place
-    return tree, _Origins(str(file), fields, document.words)
+    return tree, Origins(str(file), fields, document.words)
 
 
-def _apply_override(tree: dict[str, Any], override: str, origins: _Origins) -> None:
-    """Set one dotted field in place; sections that are absent or null are opened."""
-    place = f"override {override}"
-    field, equals, text = override.partition("=")
-    field = field.strip()
-    if not equals or not all(field.split(".")):
-        raise ConfigError(f"{place}: write it as key=value, such as rollout.workers=2")
-    try:
-        document = yaml_text.read(text)
-    except yaml_text.YAMLProblem:
-        raise ConfigError(f"{place}: the value is not valid YAML; quote it?") from None
-    *sections, leaf = field.split(".")
-    for depth, section in enumerate(sections):
-        inner = tree.get(section)
-        if inner is None:
-            inner = tree[section] = {}
-        parent = ".".join(sections[: depth + 1])
-        if isinstance(inner, list):
-            raise ConfigError(
-                f"{place}: {parent} is a list; items have no overrides of their own, "
-                f"give all of it: {parent}='[…, …]'"
-            )
-        if not isinstance(inner, dict):
-            raise ConfigError(f"{place}: {parent} is a value, not a section")
-        tree = inner
-    tree[leaf] = document.tree
-    origins.override(field, place, document.words)
+def _note(text: str) -> None:
+    # Not to stdout, where --dry-run prints the config.
+    print(f"note: {text}", file=sys.stderr)
+
+
+def _innermost(details: ErrorDetails) -> str:
+    """The unknown key, with those below it as far as they are the only ones: `optimizer.lr=1`
+    is about `lr`."""
+    path, value = list(details["loc"]), details["input"]
+    while isinstance(value, dict) and len(value) == 1:
+        ((key, value),) = value.items()
+        path.append(key)
+    return ".".join(map(str, path))
 
 
 def _describe(
     details: ErrorDetails,
     model: type[BaseModel],
-    origins: _Origins,
+    origins: Origins,
     written: dict[str, Any],
     expansion: Expansion,
 ) -> str:
@@ -243,9 +198,9 @@ def _describe(
         got = expansion.hide(got)
     match details["type"]:
         case "extra_forbidden":
-            return f"{place}unknown key {field}{_suggestion(field, model)}"
+            return f"{place}unknown key {field}{suggestion(_innermost(details), model)}"
         case "missing":
-            about = _description(field, model)
+            about = description(field, model)
             return f"{place}{field} is missing{f': {about}' if about else ''}; add `{field}: …`"
         case "value_error":
             error = details.get("ctx", {}).get("error")
@@ -261,46 +216,5 @@ def _describe(
         case "path_type":
             return f"{place}{field} should be a path, got {got}"
     message = details["msg"].removeprefix("Input ").replace("a valid tuple", "a list")
-    about = _description(field, model)
+    about = description(field, model)
     return f"{place}{field} {expansion.hide(message)}, got {got}{f' ({about})' if about else ''}"
-
-
-def _suggestion(field: str, model: type[BaseModel]) -> str:
-    """What was probably meant: the same name elsewhere, else a similar one, siblings first."""
-    known = list(dict.fromkeys(name for name, _about in _fields(model)))
-    # Items of a list share their fields, which are listed without a number.
-    parent, leaf = _split(re.sub(r"\.\d+(?=\.)", "", field))
-    siblings = [name for name in known if _split(name)[0] == parent]
-    for names, similarity in ((siblings, 0.8), (known, 1.0), (siblings, 0.6), (known, 0.6)):
-        by_leaf = {_split(name)[1]: name for name in reversed(names)}
-        for match in difflib.get_close_matches(leaf, by_leaf, n=1, cutoff=similarity):
-            return f"; did you mean {by_leaf[match]}?"
-    return f"; {parent or 'the config'} knows {', '.join(_split(name)[1] for name in siblings)}"
-
-
-def _split(field: str) -> tuple[str, str]:
-    """A dotted field's section and its own name."""
-    parent, _, leaf = field.rpartition(".")
-    return parent, leaf
-
-
-def _description(field: str, model: type[BaseModel]) -> str | None:
-    return dict(_fields(model)).get(field)
-
-
-def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str | None]]:
-    """Every dotted field of the tree with its description, sections included."""
-    for name, info in model.model_fields.items():
-        yield f"{prefix}{name}", info.description
-        for section in _models(info.annotation):
-            yield from _fields(section, f"{prefix}{name}.")
-
-
-def _models(annotation: Any) -> Iterable[type[BaseModel]]:
-    """The config models an annotation names: `Model`, `Model | None`, `tuple[Model, ...]`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return (annotation,)
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType, tuple):
-        parts = typing.get_args(annotation)
-        return tuple(model for part in parts for model in _models(part))
-    return ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
@@ -101,6 +101,10 @@ class ObjectiveConfig(BaseModel):
         extra="allow", frozen=True, validate_default=True, allow_inf_nan=False
     )
 
+    OTHER_KEYS: ClassVar[tuple[str, ...]] = tuple(
+        dict.fromkeys(key for one in objectives.BUILTIN.values() for key in one.model_fields)
+    )
+
     name: str = Field(
         default="mirror_descent",
         description=f"{', '.join(objectives.BUILTIN)}, or package.module:function",
@@ -182,7 +186,12 @@ class PTXConfig(StrictModel):
 
 class LearnerConfig(StrictModel):
     world_size: PositiveInt = 1
-    sharding: Literal["ddp", "fsdp2"] = "ddp"
+    sharding: Literal["ddp", "fsdp2"] = Field(
+        default="ddp", description="fsdp2: every rank holds a slice of all state"
+    )
+    expert_parallel: PositiveInt = Field(
+        default=1, description="neighbouring ranks that divide the experts; needs fsdp2"
+    )
     minibatches: PositiveInt = Field(default=4, description="optimizer steps per iteration")
     pack_tokens: PositiveInt = Field(default=4096, description="tokens per forward pass")
     logprob_chunk: PositiveInt = Field(default=1024, description="tokens per LM-head chunk")
@@ -200,6 +209,11 @@ class LearnerConfig(StrictModel):
     @model_validator(mode="after")
     def _parts_agree(self) -> LearnerConfig:
         require_one_choice(self.lora, self.freeze)
+        if self.expert_parallel > 1:
+            if self.sharding != "fsdp2" or self.world_size % self.expert_parallel:
+                raise ValueError("expert_parallel needs sharding: fsdp2 and must divide world_size")
+            if self.lora is not None and self.lora.routed_experts:
+                raise ValueError("lora.routed_experts needs expert_parallel: 1")
         return self
 
 
@@ -220,6 +234,10 @@ class EvalConfig(StrictModel):
             raise ValueError("evaluation.keep_best compares evaluations: set evaluation.every")
         return self
 
+
+# Between what equal weights measure and what a missing tensor does: benchmarks/agreement.py.
+MISMATCH_TOLERANCE = 2e-3
+MISMATCH_TOLERANCE_BF16 = 5e-2
 
 RENAMED = {
     "sampling": "choosing",
@@ -253,8 +271,10 @@ class RLConfig(StrictModel):
     correction: CorrectionConfig = CorrectionConfig()
     ptx: PTXConfig | None = None
     learner: LearnerConfig = LearnerConfig()
-    mismatch_tolerance: PositiveFloat = Field(
-        default=2e-3, description="largest engine-learner log-prob difference allowed after a sync"
+    mismatch_tolerance: PositiveFloat | None = Field(
+        default=None,
+        description="largest mean |log π − log μ| of engine and learner on sampled tokens; by "
+        "default of the precisions, from benchmarks/results/agreement.json",
     )
     probe_problems: PositiveInt = 4
     checkpoint_every: PositiveInt = 10
@@ -272,6 +292,22 @@ class RLConfig(StrictModel):
             if isinstance(given, dict) and old in given:
                 raise ValueError(f"{old} is called {new} since version 0.2: rename it")
         return given
+
+    @property
+    def tolerance(self) -> float:
+        """`mismatch_tolerance`, which is a number once a config is loaded."""
+        assert self.mismatch_tolerance is not None
+        return self.mismatch_tolerance
+
+    @model_validator(mode="after")
+    def _tolerance_of_the_precisions(self) -> RLConfig:
+        if self.mismatch_tolerance is None:
+            precisions = (self.rollout.engine.dtype, self.learner.precision.mixed_precision)
+            exact = precisions == ("float32", "no")
+            tolerance = MISMATCH_TOLERANCE if exact else MISMATCH_TOLERANCE_BF16
+            # The config is frozen once it is loaded, and this is part of loading it.
+            object.__setattr__(self, "mismatch_tolerance", tolerance)
+        return self
 
     @property
     def sources(self) -> tuple[WeightedSource, ...]:

@@ -10,10 +10,9 @@ question is not enough for a model that was trained to think always.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from rich.table import Table
 
 from ..configs.common import ProblemSource
 from ..configs.errors import ConfigError
-from ..configs.files import write_atomically
+from ..configs.files import write_atomically, write_json
 from ..configs.rl import GraderConfig
 from ..configs.rollout import RolloutConfig
 from ..kimi_vl_model.soundness import check_checkpoint
@@ -30,25 +29,29 @@ from ..problems.jsonl import records_of
 from ..problems.loading import load_problems
 from ..problems.prompt import THINK_CLOSE, THINK_OPEN
 from ..problems.types import AnswerType, Problem
+from ..rewards.gold_fault import gold_fault
 from ..rewards.grader import Grader
 from ..rewards.grading.judge import resolved_type
 from ..rewards.types import GradeRequest, Outcome
-from ..rollouts.fleet import Fleet
-from ..rollouts.types import Rollout, SamplingSettings, StopReason
+from ..rollouts.types import SamplingSettings
 from .grade_file import encoded
-from .rate import begin_or_resume, in_chunks, write_report
+from .records_file import RecordsFile
+from .sampling import Plan, sample_missing
 
 # The blank line keeps the two markers apart, so that they are the tokens of a filled section.
 EMPTY_THINKING = f"{THINK_OPEN}\n\n{THINK_CLOSE}"
 GUESS_TOKENS = 64
 GUESS_TEMPERATURE = 1.0
+# What a guess is graded behind: the strict grader accepts no empty thinking section. One that opens
+# a section after all is no guess and is not right.
+SOME_THINKING = f"{THINK_OPEN}-{THINK_CLOSE}"
 
 # In the order in which they are looked for: a problem goes for the first that applies.
 REASONS = {
     "unusable": "cannot be read, or its image cannot be decoded",
     "proof": "asks for a proof, which no rule can verify",
     "true_false": "true or false, yes or no: half of all guesses are right",
-    "unparseable_answer": "the grader does not find the gold answer equal to itself",
+    "unparseable_answer": "no answer can meet the gold answer, not even itself",
     "duplicate": "same question, options, images and answer as one before it",
     "always_right": "its pass rate is 1: nothing to learn",
     "not_sampled": "could not be sampled when guessing",
@@ -98,30 +101,22 @@ def curate_file(
         check_checkpoint(checkpoint)
     problems, skipped = load_problems(ProblemSource(path=source))
     dropped = [Dropped(one.id, "unusable", one.reason) for one in skipped]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    guesses = out.with_suffix(".guesses.jsonl")
+    guesses = None
     with Grader(grading.workers, grading.timeout_seconds) as grader:
         kept, by_rule = drop_by_rule(problems, grader)
-        dropped += by_rule
-        if checkpoint is not None and kept:
-            settings = SamplingSettings(
-                tries,
-                GUESS_TEMPERATURE,
-                min(GUESS_TOKENS, rollout.max_response_tokens),
-                seed=0,
-                response_prefix=EMPTY_THINKING,
-            )
-            command = {
-                "checkpoint": str(checkpoint.absolute()),
-                "problems": str(source.absolute()),
-                "tries": tries,
-                "max_response_tokens": settings.max_response_tokens,
-            }
-            right = begin_or_resume(guesses, guesses.with_suffix(".json"), command, "right")
-            kept, guessed = _drop_guessed(
-                kept, right, guesses, checkpoint, grader, settings, rollout
-            )
-            dropped += guessed
+    dropped += by_rule
+    if checkpoint is not None and kept:
+        how = SamplingSettings(
+            tries,
+            GUESS_TEMPERATURE,
+            min(GUESS_TOKENS, rollout.max_response_tokens),
+            seed=0,
+            response_prefix=EMPTY_THINKING,
+        )
+        plan = Plan(checkpoint, source, (how,), rollout, grading, given=SOME_THINKING)
+        guesses = RecordsFile(out.with_suffix(".guesses.jsonl"), plan.identity())
+        kept, guessed = drop_guessed(plan, kept, guesses)
+        dropped += guessed
     counts = Counter(one.reason for one in dropped)
     report = {
         "problems": str(source.absolute()),
@@ -133,13 +128,13 @@ def curate_file(
         "reasons": {reason: REASONS[reason] for reason in REASONS if counts[reason]},
         "rows": [{"id": d.id, "reason": d.reason, "detail": d.detail} for d in dropped],
     }
-    write_report(out.with_suffix(".json"), report)
+    write_json(out.with_suffix(".json"), report)
     console.print(_table(counts, len(kept), guessed_at=checkpoint is not None))
     if not kept:
         raise ConfigError(f"{source}: no problem is left; {out.with_suffix('.json')} says why")
     write_atomically(out, b"".join(map(encoded, records_of(kept, source, out))))
-    for path in (guesses, guesses.with_suffix(".json")):
-        path.unlink(missing_ok=True)
+    if guesses is not None:
+        guesses.remove()
     console.print(f"{out}\n{out.with_suffix('.json')}", soft_wrap=True, markup=False)
 
 
@@ -182,11 +177,13 @@ def is_true_false(problem: Problem) -> bool:
 
 
 def unparseable(problems: Sequence[Problem], grader: Grader) -> dict[str, str]:
-    """By id what the grader says of the gold answer as a response, where it is not "correct".
+    """By id why a gold answer cannot be met, or what the grader says of it as a response, where
+    that is not "correct".
 
     Introduced or boxed: a problem can be earned if one accepted answer passes in one of the forms.
     """
-    rejected = {problem.id: "" for problem in problems}
+    faults = {one.id: fault for one in problems if (fault := gold_fault(one)) is not None}
+    rejected = {problem.id: "" for problem in problems if problem.id not in faults}
     for form in ("Answer: {}", r"\boxed{{{}}}"):
         left = [problem for problem in problems if problem.id in rejected]
         said = [(problem, answer) for problem in left for answer in problem.accepted]
@@ -197,7 +194,7 @@ def unparseable(problems: Sequence[Problem], grader: Grader) -> dict[str, str]:
             elif problem.id in rejected:
                 why = f": {verdict.reason}" if verdict.reason else ""
                 rejected[problem.id] = f"{answer[:80]!r} is {verdict.outcome.value}{why}"
-    return rejected
+    return rejected | faults
 
 
 def content(problem: Problem) -> str:
@@ -212,67 +209,29 @@ def content(problem: Problem) -> str:
     return digest.hexdigest()
 
 
-def _drop_guessed(
-    problems: Sequence[Problem],
-    right: dict[str, float | None],
-    guesses: Path,
-    checkpoint: Path,
-    grader: Grader,
-    settings: SamplingSettings,
-    rollout: RolloutConfig,
+def drop_guessed(
+    plan: Plan, problems: Sequence[Problem], guesses: RecordsFile
 ) -> tuple[list[Problem], list[Dropped]]:
-    """(kept, dropped) after guesses at each problem.
-
-    `right` says by id how many were right at the problems that `guesses` already holds; the others
-    are added to both, chunk by chunk.
-    """
-    todo = [problem for problem in problems if problem.id not in right]
-    if len(todo) < len(problems):
-        done = len(problems) - len(todo)
-        Console().print(f"{done} of {len(problems)} problems are guessed at already")
-    failed: dict[str, str] = {}
-    if todo:
-        with Fleet(checkpoint, rollout) as fleet, guesses.open("ab") as written:
-            for chunk in in_chunks(fleet, todo, settings, rollout, "guessing"):
-                failed |= {failure.problem_id: failure.reason for failure in chunk.failures}
-                by_id = {one.id: one for one in chunk.problems if one.id not in failed}
-                counts = right_guesses(chunk.rollouts, by_id.__getitem__, grader)
-                for name in by_id:
-                    right[name] = counts[name]
-                    written.write(encoded({"id": name, "right": counts[name]}))
-                written.flush()
-                os.fsync(written.fileno())
-    dropped = [
-        Dropped(one.id, "not_sampled", failed[one.id])
-        if one.id in failed
-        else Dropped(one.id, "guessed", f"{right[one.id]} of {settings.samples} tries")
-        for one in problems
-        if one.id in failed or right[one.id]
-    ]
-    gone = {one.id for one in dropped}
-    return [one for one in problems if one.id not in gone], dropped
-
-
-def right_guesses(
-    guesses: Sequence[Rollout], problem_of: Callable[[str], Problem], grader: Grader
-) -> Counter[str]:
-    """By id how many guesses are right, in the eyes of the grader that rewards training.
-
-    One that opens a thinking section after all is no guess and is not right.
-    """
-    ended = [guess for guess in guesses if guess.stop_reason is StopReason.STOP]
-    verdicts = grader.grade([_request(problem_of(guess.problem_id), guess.text) for guess in ended])
-    return Counter(
-        guess.problem_id
-        for guess, verdict in zip(ended, verdicts, strict=True)
-        if verdict.outcome is Outcome.CORRECT
-    )
+    """(kept, dropped) after guesses at each problem, of which `guesses` may hold some already."""
+    failures = sample_missing(plan, problems, guesses, "guessing", "guessed at")
+    failed = {failure.problem_id: failure.reason for failure in failures}
+    tries = plan.passes[0].samples
+    kept: list[Problem] = []
+    dropped: list[Dropped] = []
+    for problem in problems:
+        responses = guesses.responses(problem)
+        if responses is None:
+            dropped.append(Dropped(problem.id, "not_sampled", failed.get(problem.id, "")))
+        elif right := sum(one.accuracy > 0 for one in responses):
+            dropped.append(Dropped(problem.id, "guessed", f"{right} of {tries} tries"))
+        else:
+            kept.append(problem)
+    return kept, dropped
 
 
 def _request(problem: Problem, answer: str) -> GradeRequest:
-    """`answer` as what follows some thinking: the strict grader accepts no empty section."""
-    response = f"{THINK_OPEN}-{THINK_CLOSE}{answer}"
-    return GradeRequest.of_problem(problem, response)
+    """`answer` as what follows some thinking."""
+    return GradeRequest.of_problem(problem, SOME_THINKING + answer)
 
 
 def _table(counts: Counter[str], kept: int, *, guessed_at: bool) -> Table:

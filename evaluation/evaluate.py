@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from ..configs.common import ProblemSource
-from ..configs.files import write_atomically, write_json
+from ..configs.files import write_json
 from ..configs.rl import GraderConfig
 from ..configs.rollout import RolloutConfig
 from ..kimi_vl_model.soundness import check_checkpoint
 from ..problems.loading import load_problems
 from ..problems.types import Problem, Skipped
+from ..rewards.gold_fault import gold_fault
 from ..rewards.grader import Grader
-from ..rewards.types import Policy
+from ..rewards.types import Strictness
 from ..rollouts.fleet import Fleet
 from ..rollouts.types import RolloutFailure, SamplingSettings, StopReason
-from .grading import grade_rollouts
-from .records import group_record
+from .records import Response, recorded, write_groups
+from .records_file import RecordsFile
+from .sampling import Plan, graded_chunks, sample_missing
 from .types import Group
+
+# By problem id; what could not be rolled out is missing.
+Responses = Mapping[str, Sequence[Response]]
+
+
+def passes(
+    samples: int, temperature: float, max_response_tokens: int, seed: int
+) -> tuple[SamplingSettings, ...]:
+    """One greedy response always, and sampled ones when `temperature` is above 0."""
+    greedy = SamplingSettings(1, 0.0, max_response_tokens, seed)
+    if temperature == 0:
+        return (greedy,)
+    return greedy, SamplingSettings(samples, temperature, max_response_tokens, seed)
 
 
 def evaluate(
@@ -34,101 +49,82 @@ def evaluate(
     temperature: float,
     max_response_tokens: int,
     seed: int,
-    progress: Callable[[str], None] = lambda _: None,
-) -> tuple[dict[str, Any], dict[str, list[Group]]]:
-    """(summary, groups by kind: greedy and sampled). Greedy accuracy always; pass@1 over sampled
-    responses too when `temperature` is above 0.
+    rollout: RolloutConfig,
+) -> tuple[dict[str, Any], list[Group]]:
+    """(summary, a group for each problem) of the policy that the fleet holds."""
+    started = time.monotonic()
+    groups: list[Group] = []
+    failures: list[RolloutFailure] = []
+    asked = passes(samples, temperature, max_response_tokens, seed)
+    for chunk in graded_chunks(fleet, grader, problems, asked, rollout):
+        groups += chunk.groups
+        failures += chunk.failures
+    responses = {group.problem.id: [recorded(one) for one in group.responses] for group in groups}
+    summary = summarised(problems, responses, failures, samples, temperature)
+    return {**summary, "seconds": time.monotonic() - started}, groups
+
+
+def summarised(
+    problems: Sequence[Problem],
+    responses: Responses,
+    failures: Sequence[RolloutFailure],
+    samples: int,
+    temperature: float,
+) -> dict[str, Any]:
+    """Greedy accuracy always; pass@1 over sampled responses too when `temperature` is above 0.
 
     A problem that cannot be rolled out and a response that cannot be graded count as wrong; the
     summary says how many there are.
     """
-    started = time.monotonic()
-    runs: dict[str, list[Group]] = {}
-    failures: dict[str, RolloutFailure] = {}
-    tokens: list[int] = []
-    reasons: Counter[StopReason] = Counter()
-    settings = {"greedy": SamplingSettings(1, 0.0, max_response_tokens, seed)}
-    if temperature > 0:
-        settings["sampled"] = SamplingSettings(samples, temperature, max_response_tokens, seed)
-    for kind, how in settings.items():
-        progress(f"evaluating {len(problems)} problems ({kind})")
-        rollouts, failed = fleet.generate(problems, how)
-        failures |= {failure.problem_id: failure for failure in failed}
-        runs[kind] = grade_rollouts(grader, problems, rollouts)
-        tokens += [len(rollout.response_token_ids) for rollout in rollouts]
-        reasons.update(rollout.stop_reason for rollout in rollouts)
-    summary: dict[str, Any] = {
-        "problems": len(problems),
-        "not_rolled_out": len(failures),
-        "not_graded": sum(
-            not one.verdict.gradable
-            for run in runs.values()
-            for group in run
-            for one in group.responses
-        ),
-        "samples": samples if temperature > 0 else 0,
-        "temperature": temperature,
-        **_scores(runs, problems),
-        "by_family": _by(runs, problems, lambda problem: problem.family),
-        "by_level": _by(runs, problems, lambda problem: str(problem.level)),
-        "truncated_share": reasons[StopReason.LENGTH] / max(len(tokens), 1),
-        "repetition_share": reasons[StopReason.REPETITION] / max(len(tokens), 1),
-        "response_tokens_mean": sum(tokens) / max(len(tokens), 1),
-        "failures": [{"id": f.problem_id, "reason": f.reason} for f in failures.values()],
-        "seconds": time.monotonic() - started,
-    }
-    return summary, runs
+    every = [one for own in responses.values() for one in own]
+    reasons = Counter(one.stop_reason for one in every)
+    drawn = samples if temperature > 0 else 0
 
+    def scores(part: Collection[Problem]) -> dict[str, float | None]:
+        return {
+            "pass_at_1": _accuracy(responses, part, greedy=False) if drawn else None,
+            "greedy": _accuracy(responses, part, greedy=True),
+        }
 
-def _scores(
-    runs: Mapping[str, Sequence[Group]], problems: Collection[Problem]
-) -> dict[str, float | None]:
-    """Mean over all problems of the share of right responses."""
-    asked = {problem.id for problem in problems}
-    scores: dict[str, float | None] = {}
-    for kind, name in (("sampled", "pass_at_1"), ("greedy", "greedy")):
-        right = [
-            sum(one.accuracy for one in group.responses) / len(group.responses)
-            for group in runs.get(kind, ())
-            if group.problem.id in asked
-        ]
-        scores[name] = sum(right) / len(asked) if kind in runs and asked else None
-    return scores
+    def by(key: Callable[[Problem], str]) -> dict[str, Any]:
+        parts: dict[str, list[Problem]] = {}
+        for problem in problems:
+            parts.setdefault(key(problem), []).append(problem)
+        return {
+            name: {**scores(part), "problems": len(part)} for name, part in sorted(parts.items())
+        }
 
-
-def _by(
-    runs: Mapping[str, Sequence[Group]],
-    problems: Sequence[Problem],
-    key: Callable[[Problem], str],
-) -> dict[str, Any]:
-    parts: dict[str, list[Problem]] = {}
-    for problem in problems:
-        parts.setdefault(key(problem), []).append(problem)
     return {
-        name: {**_scores(runs, part), "problems": len(part)} for name, part in sorted(parts.items())
+        "problems": len(problems),
+        "not_rolled_out": len({failure.problem_id for failure in failures}),
+        "not_graded": sum(not one.gradable for one in every),
+        "samples": drawn,
+        "temperature": temperature,
+        **scores(problems),
+        "by_family": by(lambda problem: problem.family),
+        "by_level": by(lambda problem: str(problem.level)),
+        "truncated_share": reasons[StopReason.LENGTH] / max(len(every), 1),
+        "repetition_share": reasons[StopReason.REPETITION] / max(len(every), 1),
+        "response_tokens_mean": sum(one.tokens for one in every) / max(len(every), 1),
+        "failures": [{"id": f.problem_id, "reason": f.reason} for f in failures],
     }
 
 
-def _rows(runs: Mapping[str, Sequence[Group]], folder: Path) -> list[dict[str, Any]]:
-    rows: dict[str, dict[str, Any]] = {}
-    for kind, run in runs.items():
-        for group in run:
-            record = group_record(group, folder)
-            responses = record.pop("responses")
-            row = rows.setdefault(group.problem.id, {**record, "samples": []})
-            row.update({"greedy": responses[0]} if kind == "greedy" else {"samples": responses})
-    return list(rows.values())
+def _accuracy(responses: Responses, problems: Collection[Problem], *, greedy: bool) -> float | None:
+    """Mean over all problems of the share of right responses."""
+    right = 0.0
+    for problem in problems:
+        own = [one.accuracy for one in responses.get(problem.id, ()) if one.greedy is greedy]
+        right += sum(own) / len(own) if own else 0.0
+    return right / len(problems) if problems else None
 
 
 def write_evaluation(
-    folder: Path, name: str, summary: dict[str, Any], runs: Mapping[str, Sequence[Group]]
-) -> Path:
-    """`name.json` and `name.jsonl` in `folder`."""
-    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in _rows(runs, folder)]
-    write_atomically(folder / f"{name}.jsonl", "".join(lines))
-    path = folder / f"{name}.json"
-    write_json(path, summary)
-    return path
+    folder: Path, name: str, summary: dict[str, Any], groups: Sequence[Group]
+) -> None:
+    """`name.json` and, before it, the records `name.jsonl` in `folder`."""
+    write_groups(folder / f"{name}.jsonl", groups)
+    write_json(folder / f"{name}.json", summary)
 
 
 def evaluate_checkpoint(
@@ -139,41 +135,44 @@ def evaluate_checkpoint(
     temperature: float,
     rollout: RolloutConfig,
     grading: GraderConfig,
-    policy: Policy,
+    strictness: Strictness,
     seed: int,
     out: Path | None,
 ) -> dict[str, Any]:
-    """The `kvl-rl eval` command: prints a table, writes `out` (and rows beside it) if given.
+    """The `kvl-rl eval` command: prints a table, and writes `out` if given.
 
-    Training is always graded by the strict policy; a checkpoint from elsewhere may not know the
-    thinking markers, so `policy` is the caller's.
+    The records of an `out` NAME.json are NAME.jsonl beside it, written as problems are done: the
+    same command again asks only for what is missing there.
+
+    Training is always graded strictly; a checkpoint from elsewhere may not know the thinking
+    markers, so `strictness` is the caller's.
+
+    Raises ConfigError if the records are of other settings, KVLError for problems or a checkpoint
+    that cannot be used.
     """
+    started = time.monotonic()
     check_checkpoint(checkpoint)
-    problems, skipped = load_problems(source)
-    with (
-        Fleet(checkpoint, rollout, seed=seed) as fleet,
-        Grader(grading.workers, grading.timeout_seconds, policy) as grader,
-    ):
-        summary, runs = evaluate(
-            fleet,
-            grader,
-            problems,
-            samples=samples,
-            temperature=temperature,
-            max_response_tokens=rollout.max_response_tokens,
-            seed=seed,
-            progress=print,
-        )
+    problems, skipped = load_problems(source, gold_fault)
+    asked = passes(samples, temperature, rollout.max_response_tokens, seed)
+    plan = Plan(checkpoint, source.path, asked, rollout, grading, strictness)
+    with TemporaryDirectory() as unwanted:
+        path = Path(unwanted) / "records.json" if out is None else out.with_suffix(".json")
+        settings = plan.identity(limit=source.limit, prefix=source.prefix)
+        records = RecordsFile(path.with_suffix(".jsonl"), settings)
+        failures = sample_missing(plan, problems, records, "evaluating", "evaluated")
+        responses = {one.id: own for one in problems if (own := records.responses(one))}
     summary = {
         "checkpoint": str(checkpoint),
         "source": str(source.path),
-        "policy": policy.value,
-        **summary,
+        "policy": strictness.value,
+        **summarised(problems, responses, failures, samples, temperature),
+        "seconds": time.monotonic() - started,
+        "skipped": [{"id": s.id, "reason": s.reason} for s in skipped],
     }
-    summary["skipped"] = [{"id": s.id, "reason": s.reason} for s in skipped]
     print_evaluation(summary, skipped)
     if out is not None:
-        print(write_evaluation(out.parent, out.stem, summary, runs))
+        write_json(path, summary)
+        print(path)
     return summary
 
 
@@ -206,3 +205,5 @@ def print_evaluation(summary: dict[str, Any], skipped: Sequence[Skipped] = ()) -
         console.print(f"skipped {skip.id}: {skip.reason}", markup=False)
     for failure in summary["failures"]:
         console.print(f"not rolled out {failure['id']}: {failure['reason']}", markup=False)
+    if summary["not_graded"]:
+        console.print(f"{summary['not_graded']} responses could not be graded and count as wrong")

@@ -21,11 +21,11 @@ from ..configs.errors import ConfigError
 from ..configs.files import atomic_file
 from ..problems.types import CHOICE_LETTERS, AnswerType
 from ..rewards.grader import Grader
-from ..rewards.grading.judge import BadGold, check_gold, gold_letter
-from ..rewards.plugin_process import describe
-from ..rewards.plugin_worker import NotLoaded
-from ..rewards.registry import plugins
-from ..rewards.types import GradeRequest, Policy, Verdict
+from ..rewards.grading.gold import BadGold, check_type, gold_letter
+from ..rewards.plugins.plugin_process import describe
+from ..rewards.plugins.plugin_worker import NotLoaded
+from ..rewards.plugins.registry import plugins
+from ..rewards.types import GradeRequest, Strictness, Verdict
 
 ROWS_AT_ONCE = 256
 SHOWN_BAD_ROWS = 20
@@ -46,7 +46,9 @@ class Row:
     request: GradeRequest
 
 
-def grade_file(source: Path, out: Path, policy: Policy, workers: int, timeout: float) -> None:
+def grade_file(
+    source: Path, out: Path, strictness: Strictness, workers: int, timeout: float
+) -> None:
     """Grade every row of `source` into `out`, which appears only when it is complete.
 
     Raises ConfigError if a file cannot be read or written, or if no row can be graded.
@@ -65,7 +67,7 @@ def grade_file(source: Path, out: Path, policy: Policy, workers: int, timeout: f
     with atomic_file(out) as written:
         with (
             open_lines(source) as lines,
-            Grader(workers, timeout, policy) as grader,
+            Grader(workers, timeout, strictness) as grader,
             Progress(
                 TextColumn("grading {task.fields[rows]} rows"),
                 BarColumn(),
@@ -84,7 +86,7 @@ def grade_file(source: Path, out: Path, policy: Policy, workers: int, timeout: f
                 progress.update(bar, completed=lines.tell(), rows=tally.rows)
         if not tally.rows:
             raise ConfigError(f"{source}: no row could be graded ({tally.bad} bad)")
-    console.print(tally.table(policy, time.monotonic() - started))
+    console.print(tally.table(strictness, time.monotonic() - started))
     console.print(str(out), soft_wrap=True)
 
 
@@ -142,7 +144,7 @@ def row_of(line: bytes) -> Row:
     question = question if isinstance(question, str) else ""
     request = GradeRequest(response, gold, kind, options, precision, question)
     try:
-        check_gold(request)
+        check_type(request)
     except BadGold as error:
         raise BadRow(str(error)) from None
     return Row(fields, request)
@@ -238,11 +240,11 @@ class Tally:
         self._outcomes.setdefault(request.answer_type.value, Counter())[verdict.outcome.value] += 1
         self._milliseconds.append(verdict.milliseconds)
 
-    def table(self, policy: Policy, seconds: float) -> Table:
+    def table(self, strictness: Strictness, seconds: float) -> Table:
         times = sorted(self._milliseconds)
         p99 = times[min(len(times) - 1, int(0.99 * len(times)))]
         table = Table(
-            title=f"{self.rows} rows, policy {policy}",
+            title=f"{self.rows} rows, policy {strictness}",
             box=SIMPLE_HEAD,
             pad_edge=False,
             collapse_padding=True,

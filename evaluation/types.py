@@ -21,12 +21,14 @@ class GradedResponse:
     verdict     with the weighted parts of the reward, once rewards are computed
     advantage   None: it is not trained on, because it is only evaluated, or could not be graded,
                 or was left out of its group
+    temperature what it was sampled at, 0 for greedy; None: not known
     """
 
     problem: Problem
     rollout: Rollout
     verdict: Verdict
     advantage: float | None = None
+    temperature: float | None = None
 
     @property
     def accuracy(self) -> float:
@@ -46,7 +48,8 @@ class GradedResponse:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """All responses to one problem, in the order of their sample numbers; never empty.
+    """All responses to one problem, in the order of their sample numbers; a greedy one comes
+    first. Never empty.
 
     It is the same group from the verdicts on: rewards and advantages are added to its responses,
     and those that are not trained on stay in it for metrics and records.

@@ -21,7 +21,7 @@ from ..configs.common import LoRAConfig
 from .checkpoint import persistent_state
 from .files.folders import checkpoint_folder
 from .modeling import KimiVLForConditionalGeneration
-from .parallel.mesh import local_rows, whole
+from .slices import local_rows, whole
 
 # Attention, the dense layer's MLP and the shared experts.
 _MATRICES = (

@@ -21,6 +21,7 @@ from transformers.models.deepseek_v3.modeling_deepseek_v3 import (
 )
 
 from ..configs.errors import CheckpointError
+from ..configs.inputs import require_checkpoint
 from .configuration import KimiVLConfig
 from .files.folders import checkpoint_folder, copy_other_files
 from .files.json_files import read_object, shown, shown_name
@@ -49,9 +50,8 @@ _FIXED_SETTINGS = {
 
 def load_config(folder: str | Path) -> KimiVLConfig:
     """`config.json` of a checkpoint folder. Raises CheckpointError if it is missing or foreign."""
+    require_checkpoint(folder)
     path = Path(folder) / "config.json"
-    if not path.is_file():
-        raise CheckpointError(f"{path}: missing; is {folder} a checkpoint folder?")
     settings = read_object(path)
     if settings.get("model_type") != KimiVLConfig.model_type:
         raise CheckpointError(

@@ -130,6 +130,13 @@ class KimiVLForConditionalGeneration(PreTrainedModel):
         blank = weight.new_zeros(int(grid.prod()), *weight.shape[1:])
         return 0.0 * self.image_features(blank, grid)[0].sum()
 
+    def forget_blank_images(self) -> None:
+        """Drop the gradients of a step in which no rank saw an image: on several ranks they are
+        zeros, which momentum and decay would act on, where one rank alone has none."""
+        for part in (self.vision_tower, self.multi_modal_projector):
+            for parameter in part.parameters():
+                parameter.grad = None
+
     def hidden_states(
         self,
         input_ids: torch.Tensor,

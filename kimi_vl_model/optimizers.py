@@ -1,6 +1,6 @@
 """AdamW, or Muon for matrices with AdamW for the rest (Moonlight, arXiv 2502.16982).
 
-One optimizer object serves both, so that schedulers, accelerate and checkpoints see one thing.
+One optimizer object serves both, so that schedulers, trainers and checkpoints see one thing.
 """
 
 from __future__ import annotations

@@ -69,12 +69,6 @@ class PackedSequences:
         return positions_of(self.documents)
 
 
-def shared_length(sequences: Sequence[PromptedSequence]) -> int:
-    """Tokens that the network sees when these are packed: each prefix counts once."""
-    prompts = {one.prefix: len(one.prompt) for one in sequences}
-    return sum(prompts.values()) + sum(len(one.response) for one in sequences)
-
-
 def pack_sequences(sequences: Sequence[PromptedSequence], share: bool = True) -> PackedSequences:
     """Lay out the sequences, in order of their prompts' first appearance.
 

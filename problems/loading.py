@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from ..configs.inputs import require_problem_file
 from . import pictures
 from .jsonl import read_jsonl
 from .mmmu import read_mmmu
 from .types import ImageSource, Problem, ProblemError, Skipped, one_line
-
-_KINDS = (".jsonl", ".parquet")
 
 # The image processor shrinks an image to this many 14 px patches (the largest limit that a
 # published checkpoint has) and then refuses one with 512 patches along a side.
@@ -94,12 +93,10 @@ def load_problems(
 
 
 def _read(path: Path, image_roots: Sequence[Path]) -> Iterator[Problem | Skipped]:
-    kind = path.suffix.lower()
-    if kind not in _KINDS:
-        raise ProblemError(f"{path}: unknown kind of file; give a {' or '.join(_KINDS)} file")
-    if not path.is_file():
-        raise ProblemError(f"{path}: no such file; check the path (relative to {Path.cwd()})")
-    return read_jsonl(path, image_roots) if kind == ".jsonl" else read_mmmu(path)
+    require_problem_file(path)
+    if path.suffix.lower() == ".jsonl":
+        return read_jsonl(path, image_roots)
+    return read_mmmu(path)
 
 
 def _is_wanted(item: Problem | Skipped, prefix: str | None, path: Path) -> bool:

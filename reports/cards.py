@@ -80,10 +80,10 @@ def evaluation_cards(
     and from `image_folders`.
     """
     newest = rows.get("after") or rows.get("before") or ()
-    earlier = {row.get("id"): row for row in rows.get("before", ())} if rows.get("after") else {}
+    earlier = {_id(row): row for row in rows.get("before", ())} if rows.get("after") else {}
     families: dict[str, dict[tuple[bool, bool], list[Record]]] = {}
     for row in newest:
-        kind = (_greedy_right(earlier.get(row.get("id"), {})), _greedy_right(row))
+        kind = (_greedy_right(earlier.get(_id(row), {})), _greedy_right(row))
         families.setdefault(str(row.get("family")), {}).setdefault(kind, []).append(row)
     # Mended, broken, wrong and right both times; each family starts at another one.
     order = [(False, True), (True, False), (False, False), (True, True)]
@@ -95,7 +95,7 @@ def evaluation_cards(
     folder = run_dir / "evaluation"
     cards = []
     for row in _take_turns(queues)[:CARDS]:
-        old = earlier.get(row.get("id"))
+        old = earlier.get(_id(row))
         title = "After" if rows.get("after") else "Before"
         responses = [_evaluated("Before", old)] if old else []
         responses.append(_evaluated(title, row))
@@ -105,11 +105,11 @@ def evaluation_cards(
 
 def change_counts(rows: Mapping[str, Sequence[Record]]) -> dict[str, int]:
     """How many held-out problems changed sides under greedy decoding; empty without both."""
-    before = {row.get("id"): row for row in rows.get("before", ())}
+    before = {_id(row): row for row in rows.get("before", ())}
     pairs = [
-        (_greedy_right(before[row.get("id")]), _greedy_right(row))
+        (_greedy_right(before[_id(row)]), _greedy_right(row))
         for row in rows.get("after", ())
-        if row.get("id") in before
+        if _id(row) in before
     ]
     if not pairs:
         return {}
@@ -127,7 +127,7 @@ def transcript_cards(run_dir: Path, image_folders: Sequence[Path] = ()) -> list[
     cards: list[Card] = []
     for path, iteration in reversed(transcript_files(run_dir)):
         for row in read_lines(path)[: CARDS - len(cards)]:
-            samples = sorted(row.get("responses") or (), key=lambda one: one.get("reward") or 0.0)
+            samples = sorted(recorded_responses(row), key=_reward)
             picked = samples[:1] + samples[-1:] if len(samples) > 1 else samples
             responses = [
                 _response(f"Iteration {iteration}, sample {one.get('sample')}", one)
@@ -137,6 +137,18 @@ def transcript_cards(run_dir: Path, image_folders: Sequence[Path] = ()) -> list[
         if len(cards) >= CARDS:
             break
     return cards
+
+
+def recorded_responses(row: Record) -> list[Record]:
+    """All responses of a record, a greedy one with temperature 0.
+
+    Before 0.2 the records of evaluations had them in `greedy` and `samples`. What is no response
+    is passed over.
+    """
+    if responses := _objects(row.get("responses")):
+        return responses
+    greedy = [{**one, "temperature": 0} for one in _objects([row.get("greedy")])]
+    return greedy + _objects(row.get("samples"))
 
 
 def picture(name: str, folders: Sequence[Path]) -> Picture:
@@ -187,27 +199,29 @@ def split_thinking(text: str) -> tuple[str | None, str]:
 
 def _card(row: Record, folders: Sequence[Path], responses: Sequence[Response]) -> Card:
     level = row.get("level")
-    options = tuple(map(str, row.get("options") or ()))
+    options, images = _names(row.get("options")), _names(row.get("images"))
+    answer = row.get("answer", "")
     if options == tuple(CHOICE_LETTERS[: len(options)]):
         options = ()  # the figure itself names them A, B, C
-    mention = r"[image \1]" if len(row.get("images") or ()) > 1 else ""
+    mention = r"[image \1]" if len(images) > 1 else ""
     return Card(
-        id=str(row.get("id", "")),
+        id=_id(row),
         family=str(row.get("family", "unknown")).replace("_", " "),
         level="" if level is None else f"level {level}",
         question=PLACEHOLDER.sub(mention, str(row.get("question", ""))).strip(),
         options=options,
-        gold=str(row.get("answer", "")),
-        pictures=tuple(picture(str(name), folders) for name in row.get("images") or ()),
+        gold=" or ".join(_names(answer)) or str(answer),
+        pictures=tuple(picture(name, folders) for name in images),
         responses=tuple(responses),
     )
 
 
 def _evaluated(title: str, row: Record) -> Response:
     """The greedy response, which nobody picked among several; else the first sample."""
-    samples = row.get("samples") or []
-    shown = row.get("greedy") or (samples[0] if samples else {})
-    return _response(title, shown, tuple(str(one.get("outcome", "")) for one in samples))
+    responses = recorded_responses(row)
+    shown = _greedy(row) or next(iter(responses), {})
+    drawn = tuple(str(one.get("outcome", "")) for one in responses if one.get("temperature") != 0)
+    return _response(title, shown, drawn)
 
 
 def _response(title: str, sample: Record, siblings: tuple[str, ...] = ()) -> Response:
@@ -218,17 +232,40 @@ def _response(title: str, sample: Record, siblings: tuple[str, ...] = ()) -> Res
         thinking=thinking if thinking is None else _shortened(thinking),
         answer=_shortened(answer),
         outcome=str(sample.get("outcome", "unknown")),
-        extracted=sample.get("extracted"),
+        extracted=None if sample.get("extracted") is None else str(sample["extracted"]),
         stop_reason=_STOP_REASONS.get(stop, stop),
-        tokens=sample.get("tokens"),
+        tokens=sample["tokens"] if isinstance(sample.get("tokens"), int) else None,
         siblings=siblings,
     )
 
 
+def _greedy(row: Record) -> Record:
+    """Empty if there is none."""
+    return next((one for one in recorded_responses(row) if one.get("temperature") == 0), {})
+
+
 def _greedy_right(row: Record) -> bool:
-    """Like `raw_accuracy`: right, and not cut."""
-    greedy = row.get("greedy") or {}
+    """Right, and not cut."""
+    greedy = _greedy(row)
     return greedy.get("outcome") == Outcome.CORRECT and greedy.get("stop_reason") == StopReason.STOP
+
+
+def _id(row: Record) -> str:
+    return str(row.get("id", ""))
+
+
+def _reward(response: Record) -> float:
+    reward = response.get("reward")
+    return reward if isinstance(reward, int | float) else 0.0
+
+
+def _objects(value: object) -> list[Record]:
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def _names(value: object) -> tuple[str, ...]:
+    """The texts of a list; none of what is no list."""
+    return tuple(map(str, value)) if isinstance(value, list) else ()
 
 
 def _shortened(text: str) -> str:

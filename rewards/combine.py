@@ -10,17 +10,17 @@ from typing import Any, Literal, Self
 
 from ..configs.base import SettingsError
 from .builtin import BUILTIN
-from .plugin_pool import PluginPool
-from .plugin_process import MEMORY_GIB
-from .plugin_worker import (
+from .plugins.plugin_pool import PluginPool
+from .plugins.plugin_process import MEMORY_GIB
+from .plugins.plugin_worker import (
     LoadRequest,
     NotLoaded,
     grade_batch,
     grade_each,
     grade_together,
 )
-from .registry import UnknownReward, find
-from .returned import Crash, Value, contribution
+from .plugins.registry import UnknownReward, find
+from .plugins.returned import Crash, Value, contribution
 from .types import Outcome, RewardBatch, Sample, Verdict
 
 Combination = Literal["sum", "gated"]

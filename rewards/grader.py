@@ -12,7 +12,7 @@ from .grading.math_pool import MathJob, MathPool, MathTask
 from .grading.reading.commitments import Commitment
 from .grading.reading.extraction import NoAnswer
 from .killable_pool import START_SECONDS
-from .types import GradeRequest, Outcome, Policy, Verdict
+from .types import GradeRequest, Outcome, Strictness, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Grader:
         self,
         workers: int,
         timeout_seconds: float,
-        policy: Policy = Policy.RL,
+        policy: Strictness = Strictness.RL,
         start_seconds: float = START_SECONDS,
     ) -> None:
         if workers < 1 or timeout_seconds <= 0:

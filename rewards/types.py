@@ -18,8 +18,8 @@ class Outcome(StrEnum):
     TIMEOUT = "timeout"  # the grader was killed at its wall clock: likewise leaves its group
 
 
-class Policy(StrEnum):
-    """How a response is read.
+class Strictness(StrEnum):
+    """How strictly a response is read.
 
     RL     strict: one thinking section, one committed answer after it; anything else is no answer
     EVAL   as benchmarks do: free-form responses, with or without thinking markers
@@ -27,6 +27,10 @@ class Policy(StrEnum):
 
     RL = "rl"
     EVAL = "eval"
+
+
+# The name that plug-ins and scripts knew before 0.2.
+Policy = Strictness
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,9 @@ from tyro.conf import FlagCreatePairsOff, arg
 from tyro.extras import SubcommandApp
 
 from ..configs.errors import ConfigError, user_errors
+from ..configs.inputs import require_inputs
 from ..configs.process import import_nothing_from_here
+from ..configs.versions import asked_for_version, versions
 
 if TYPE_CHECKING:
     from ..configs.rl import GraderConfig
@@ -39,6 +41,9 @@ def train(
     if dry_run:
         print(dump_config(loaded), end="")
         return
+    held_out = [] if loaded.evaluation is None else [loaded.evaluation.problems]
+    written = [] if loaded.ptx is None else [loaded.ptx.problems]
+    require_inputs(loaded.checkpoint, [one.path for one in (*loaded.sources, *held_out, *written)])
     from .loop.run import train as run
 
     run(loaded)
@@ -68,7 +73,7 @@ def evaluate(
         Path | None, arg(metavar="CONFIG", help="an RL config, for its engine and grader")
     ] = None,
 ) -> None:
-    """Accuracy of a checkpoint, by family and level, with the rollout workers and the grader."""
+    """Accuracy of a checkpoint, by family and level; with --out, the same command resumes."""
     if samples < 1:
         raise ConfigError(f"--samples {samples}: must be at least 1")
     if temperature < 0:
@@ -79,10 +84,11 @@ def evaluate(
         if value is not None and value < 1:
             raise ConfigError(f"{flag} {value}: must be at least 1")
     rollout, grading = _engine_settings(config, max_response_tokens)
+    require_inputs(checkpoint, [problems])
 
     from ..configs.common import ProblemSource
     from ..evaluation.evaluate import evaluate_checkpoint
-    from ..rewards.types import Policy
+    from ..rewards.types import Strictness
 
     evaluate_checkpoint(
         checkpoint,
@@ -91,7 +97,7 @@ def evaluate(
         temperature=temperature,
         rollout=rollout,
         grading=grading,
-        policy=Policy(policy),
+        strictness=Strictness(policy),
         seed=seed,
         out=out,
     )
@@ -123,9 +129,9 @@ def grade(
     if timeout <= 0:
         raise ConfigError(f"--timeout {timeout}: must be more than 0")
     from ..evaluation.grade_file import grade_file
-    from ..rewards.types import Policy
+    from ..rewards.types import Strictness
 
-    grade_file(source, out, Policy(policy), workers, timeout)
+    grade_file(source, out, Strictness(policy), workers, timeout)
 
 
 @app.command
@@ -155,6 +161,7 @@ def rate(
     if not 0 < temperature <= 2:
         raise ConfigError(f"--temperature {temperature}: must be above 0 and at most 2")
     rollout, grading = _engine_settings(config, None)
+    require_inputs(checkpoint, [problems])
     from ..evaluation.rate import rate_file
 
     rate_file(
@@ -186,9 +193,28 @@ def curate(
     if tries < 1:
         raise ConfigError(f"--tries {tries}: must be at least 1")
     rollout, grading = _engine_settings(config, None)
+    require_inputs(checkpoint, [source])
     from ..evaluation.curate import curate_file
 
     curate_file(source, out, checkpoint=checkpoint, tries=tries, rollout=rollout, grading=grading)
+
+
+@app.command
+def schema() -> None:
+    """Print the JSON schema of a config, by which editors complete and check it."""
+    from ..configs.rl import RLConfig
+    from ..configs.schema import schema_text
+
+    print(schema_text(RLConfig), end="")
+
+
+@app.command
+def doctor(*, json: Annotated[bool, arg(help="print the findings as JSON")] = False) -> None:
+    """What keeps a run from working on this machine, each with its fix; exit code 1 if any."""
+    from .doctor.command import doctor as look
+
+    if not look(json):
+        raise SystemExit(1)
 
 
 def _engine_settings(
@@ -218,10 +244,13 @@ def _engine_settings(
 
 def main() -> None:
     with user_errors():
+        if asked_for_version():
+            print(versions("kvl-rl"))
+            return
         import_nothing_from_here()
         app.cli(
             prog="kvl-rl",
-            description="Reinforcement learning for Kimi-VL.",
+            description="Reinforcement learning for Kimi-VL. --version: what is installed.",
             config=(FlagCreatePairsOff,),
         )
 

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from ..configs.errors import ConfigError
 from ..configs.loading import load_config
+from ..configs.plugin_paths import is_installed
 from ..configs.rl import RLConfig
-from ..rewards.plugin_process import check_reward
+from ..rewards.plugins.plugin_process import check_reward
 
 
 def load_rl_config(path: str | Path, overrides: Sequence[str] = ()) -> RLConfig:
@@ -19,6 +21,12 @@ def load_rl_config(path: str | Path, overrides: Sequence[str] = ()) -> RLConfig:
 
 
 def _objective_config(name: str) -> type[BaseModel]:
+    module = name.partition(":")[0]
+    if not is_installed(module.partition(".")[0]):
+        raise ConfigError(
+            f"objective {name}: no module {module}; install its package, or add its folder to "
+            "PYTHONPATH"
+        )
     # Not at the top: it imports torch, which a built-in objective does not need yet.
     from .learner.objectives import find
 

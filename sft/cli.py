@@ -9,7 +9,9 @@ from tyro.conf import FlagCreatePairsOff, arg
 from tyro.extras import SubcommandApp
 
 from ..configs.errors import ConfigError, user_errors
+from ..configs.inputs import require_checkpoint, require_inputs
 from ..configs.process import import_nothing_from_here
+from ..configs.versions import asked_for_version, versions
 
 app = SubcommandApp()
 
@@ -73,6 +75,8 @@ def train(
     if dry_run:
         print(dump_config(loaded), end="")
         return
+    if not (loaded.run_dir / "final").is_dir():
+        require_inputs(loaded.checkpoint, [loaded.problems.path])
     from ..configs.threads import settle_threads
 
     settle_threads()
@@ -124,6 +128,7 @@ def distill(
     if config is not None:
         loaded = load_config(config, RLConfig)
         rollout, grading = loaded.rollout, loaded.grader
+    require_inputs(checkpoint, [problems])
     from ..rollouts.types import SamplingSettings
     from .distill import Choice
     from .distill import distill as run
@@ -157,6 +162,8 @@ def merge(
     ] = (),
 ) -> None:
     """Average the weights of checkpoints (long2short); all other files are those of A."""
+    for folder in checkpoints:
+        require_checkpoint(folder)
     from .merge import merge as run
 
     print(run(checkpoints, weights or None, out))
@@ -167,6 +174,7 @@ def inspect(
     checkpoint: Annotated[Path, arg(metavar="CHECKPOINT", help="a checkpoint folder")], /
 ) -> None:
     """Sizes, dtypes and special ids of a checkpoint, and every problem found; loads no weights."""
+    require_checkpoint(checkpoint)
     from .inspection import inspect as look
     from .inspection import report
 
@@ -176,12 +184,24 @@ def inspect(
         raise SystemExit(1)
 
 
+@app.command
+def schema() -> None:
+    """Print the JSON schema of a config, by which editors complete and check it."""
+    from ..configs.schema import schema_text
+    from ..configs.sft import SFTConfig
+
+    print(schema_text(SFTConfig), end="")
+
+
 def main() -> None:
     with user_errors():
+        if asked_for_version():
+            print(versions("kvl-sft"))
+            return
         import_nothing_from_here()
         app.cli(
             prog="kvl-sft",
-            description="Supervised fine-tuning for Kimi-VL.",
+            description="Supervised fine-tuning for Kimi-VL. --version: what is installed.",
             config=(FlagCreatePairsOff,),
         )
 

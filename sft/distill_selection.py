@@ -4,64 +4,36 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from ..evaluation.records import Response
 from ..problems.prompt import THINK_CLOSE, THINK_OPEN, target_text
 from ..problems.types import Problem
 from ..rewards.format import has_format
 from ..rewards.grading.reading.extraction import END_OF_TURN
 from ..rewards.types import Outcome
-from ..rollouts.types import StopReason
 
 # Words, single Chinese characters and signs; spacing is no difference.
 _PIECE = re.compile(r"[\u4e00-\u9fff]|[^\W\u4e00-\u9fff]+|[^\w\s]")
-# What the tokenizer decodes broken bytes to: such a text is not what was sampled.
-_UNDECODABLE = "\ufffd"
 # Kimi k1.5 §2.4: a correct response this many times longer is a negative for DPO.
 LONGER_RATIO = 1.5
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
-    """One graded response of a problem, as a line of the samples file stores it.
-
-    Example: `Response(3, "◁think▷I see 7.◁/think▷Answer: 7", 14, Outcome.CORRECT,
-    StopReason.STOP)`.
-
-    tokens   sampled tokens, the closing one included
-    """
-
-    sample: int
-    text: str
-    tokens: int
-    outcome: Outcome
-    stop_reason: StopReason
-
-    @property
-    def complete(self) -> bool:
-        """Ended by the policy itself and decoded without loss."""
-        return self.stop_reason is StopReason.STOP and _UNDECODABLE not in self.text
-
-    @property
-    def correct(self) -> bool:
-        return self.outcome is Outcome.CORRECT and self.stop_reason is StopReason.STOP
-
-    @property
-    def usable(self) -> bool:
-        """Correct, and in exactly the form to be trained on: thinking first, then an answer."""
-        return (
-            self.correct
-            and self.complete
-            and self.text.startswith(THINK_OPEN)
-            and END_OF_TURN not in self.text
-            and has_format(self.text)
-        )
+def usable(response: Response) -> bool:
+    """Correct, and in exactly the form to be trained on: thinking first, then an answer."""
+    return (
+        bool(response.accuracy)
+        and response.complete
+        and response.text.startswith(THINK_OPEN)
+        and END_OF_TURN not in response.text
+        and has_format(response.text)
+    )
 
 
 def shortest(responses: Sequence[Response]) -> Response | None:
     """The usable response with the fewest tokens, the first sampled of equals."""
-    usable = [response for response in responses if response.usable]
-    return min(usable, key=lambda response: (response.tokens, response.sample), default=None)
+    candidates = filter(usable, responses)
+    return min(candidates, key=lambda response: (response.tokens, response.sample), default=None)
 
 
 def diverse(responses: Sequence[Response], most: int) -> list[Response]:
@@ -75,7 +47,7 @@ def diverse(responses: Sequence[Response], most: int) -> list[Response]:
     if first is None:
         return []
     taken = [first]
-    left = sorted((r for r in responses if r.usable and r != first), key=lambda r: r.sample)
+    left = sorted((r for r in responses if usable(r) and r != first), key=lambda r: r.sample)
     pieces = {response.sample: frozenset(_PIECE.findall(response.text)) for response in responses}
     nearest = {r.sample: _jaccard_distance(pieces[r.sample], pieces[first.sample]) for r in left}
     while left and len(taken) < most:
@@ -104,7 +76,7 @@ def longer_negatives(chosen: Response, responses: Sequence[Response]) -> list[Re
         longer = (
             response.tokens > chosen.tokens
             if wrong
-            else response.correct and response.tokens >= LONGER_RATIO * chosen.tokens
+            else response.accuracy and response.tokens >= LONGER_RATIO * chosen.tokens
         )
         if longer and response.complete and response.text not in seen:
             seen.add(response.text)
@@ -122,13 +94,6 @@ def demonstration(problem: Problem, response: Response) -> Problem:
     if target_text(plain) == response.text:
         return plain
     return replace(plain, conclusion=conclusion)
-
-
-def pass_rate(responses: Sequence[Response]) -> float | None:
-    """Share of right answers among the graded ones; None when none could be graded."""
-    ungraded = (Outcome.INVALID, Outcome.TIMEOUT)
-    graded = [response.correct for response in responses if response.outcome not in ungraded]
-    return sum(graded) / len(graded) if graded else None
 
 
 def _jaccard_distance(one: frozenset[str], other: frozenset[str]) -> float:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ..evaluation.records import Response
 from ..problems.prompt import prompt_parts
 from ..problems.types import ImageSource, Problem
-from .distill_selection import Response, longer_negatives, shortest
+from .distill_selection import longer_negatives, shortest
 
 
 def preference_rows(

@@ -34,7 +34,8 @@ _ARCHITECTURE = "KimiVLForConditionalGeneration"
 _Width = Annotated[int, Field(ge=1, le=2**20)]
 _Layers = Annotated[int, Field(ge=1, le=256)]
 _Heads = Annotated[int, Field(ge=1, le=4096)]
-_Share = Annotated[float, Field(gt=0, lt=1)]
+_Epsilon = Annotated[float, Field(ge=1e-12, lt=1)]
+_Theta = Annotated[float, Field(ge=1, le=1e12)]
 _Pair = Annotated[list[Annotated[int, Field(ge=1, le=16)]], Field(min_length=2, max_length=2)]
 _TokenId = Annotated[int, Field(ge=0)]
 _TokenIds = Annotated[
@@ -50,7 +51,7 @@ class _Settings(BaseModel):
 
 
 class _RopeParameters(_Settings):
-    rope_theta: float = Field(gt=0)
+    rope_theta: _Theta
     rope_type: Literal["default"]
 
 
@@ -86,20 +87,20 @@ class _Text(_TokenIdSettings):
     n_group: int = Field(ge=1, le=255)
     topk_group: int = Field(ge=1, le=255)
     norm_topk_prob: bool
-    routed_scaling_factor: float = Field(gt=0)
+    routed_scaling_factor: float = Field(gt=0, le=1e3)
     kv_lora_rank: _Width
     q_lora_rank: _Width | None
     qk_nope_head_dim: _Width
     qk_rope_head_dim: _Width = Field(multiple_of=2)
     v_head_dim: _Width
-    rms_norm_eps: _Share
-    rope_theta: Annotated[float, Field(gt=0)] | None = None
+    rms_norm_eps: _Epsilon
+    rope_theta: _Theta | None = None
     rope_parameters: _RopeParameters | None = None
     max_position_embeddings: int = Field(ge=1, le=2**31)
     hidden_act: Literal["silu"] = "silu"
     attention_bias: bool = False
     attention_dropout: float = Field(default=0.0, ge=0, lt=1)
-    initializer_range: float = Field(default=0.02, ge=0)
+    initializer_range: float = Field(default=0.02, ge=0, le=1e3)
     aux_loss_alpha: float = Field(default=0.0, ge=0)
     seq_aux: bool = True
     use_cache: bool = True
@@ -157,7 +158,7 @@ class _Model(_TokenIdSettings):
     architectures: list[str] = Field(description="by which vLLM chooses the model's code")
     media_placeholder_token_id: _TokenId = 163605
     ignore_index: int = Field(default=-100, lt=0)
-    kv_a_layernorm_eps: _Share = 1e-6
+    kv_a_layernorm_eps: _Epsilon = 1e-6
     vocab_size: int | None = None
     tie_word_embeddings: Literal[False] | None = None
     torch_dtype: _DType | None = None
@@ -189,8 +190,10 @@ class _Preprocessor(_Settings):
     patch_size: int = Field(default=14, ge=1, le=256)
     in_token_limit: int = Field(default=4096, ge=1, le=2**20)
     merge_kernel_size: _Pair = [2, 2]
-    image_mean: list[float] = Field(default=[0.5, 0.5, 0.5], min_length=3, max_length=3)
-    image_std: list[Annotated[float, Field(gt=0)]] = Field(
+    image_mean: list[Annotated[float, Field(ge=-1e3, le=1e3)]] = Field(
+        default=[0.5, 0.5, 0.5], min_length=3, max_length=3
+    )
+    image_std: list[Annotated[float, Field(ge=1e-3, le=1e3)]] = Field(
         default=[0.5, 0.5, 0.5], min_length=3, max_length=3
     )
     pad_input: bool = True

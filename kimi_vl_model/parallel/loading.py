@@ -18,7 +18,8 @@ from ..checkpoint import (
 )
 from ..files.stored_tensors import StoredTensor, raise_first, stored_tensors
 from ..modeling import KimiVLForConditionalGeneration
-from .mesh import ParallelMesh, ParallelPlan, build_mesh, local_rows
+from ..slices import local_rows
+from .mesh import ParallelPlan, build_mesh
 from .sharding import distribute_experts, shard
 
 _FUSED = re.compile(r"(.*\.experts)\.(gate_up_proj|down_proj)$")
@@ -31,8 +32,8 @@ def load_sharded(
     *,
     prepare: Callable[[KimiVLForConditionalGeneration], nn.Module],
     compute_dtype: torch.dtype = torch.float32,
-) -> tuple[nn.Module, ParallelMesh]:
-    """(what `prepare` returned, mesh): sharded, filled, in fp32 on `device`.
+) -> nn.Module:
+    """What `prepare` returned, sharded and filled, in fp32 on `device`.
 
     `prepare` gets the model without memory and says what trains: it freezes, adds adapters, and
     returns the module that training will call. Adapters are drawn from torch's global generator,
@@ -55,7 +56,7 @@ def load_sharded(
         for name, tensor in plain_state(model):
             _fill(name, tensor, stored)
         reset_adapters(model)
-    return root, mesh
+    return root
 
 
 def _fill(name: str, tensor: torch.Tensor, stored: dict[str, StoredTensor]) -> None:

@@ -8,11 +8,15 @@ stored, and does not come to be by saving or loading: a moment of zero is not th
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
@@ -31,18 +35,32 @@ def save_state(folder: Path, model: nn.Module, optimizer: ShardedOptimizer) -> N
     for name, own in optimizer.state.items():
         for key, value in own.items():
             state[f"{_OPTIMIZER}{name}/{key}"] = _as_slice_of(optimizer, name, value)
-    save(state, checkpoint_id=folder)
+    with _quiet_alone():
+        save(state, checkpoint_id=folder)
 
 
 def load_state(folder: Path, model: nn.Module, optimizer: ShardedOptimizer) -> None:
-    """Raises CheckpointError if the folder is incomplete, or was written with other adapters,
-    frozen parts or another optimizer."""
+    """Raises CheckpointError if the folder is incomplete or damaged, or was written with other
+    adapters, frozen parts or another optimizer."""
     try:
-        metadata = FileSystemReader(folder).read_metadata().state_dict_metadata
+        _load(folder, model, optimizer)
+    except CheckpointError:
+        raise
     except FileNotFoundError as error:
         raise CheckpointError(
-            f"{folder}: holds no complete learner state (.metadata); choose another run_dir"
+            f"{folder}: holds no complete learner state ({error.filename}); choose another run_dir"
         ) from error
+    except (Exception, CheckpointException) as error:  # whatever a damaged file leads to
+        if isinstance(error, CheckpointException):  # of the rank that failed first
+            error = next(iter(error.failures.values()))[0]
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise CheckpointError(
+            f"{folder}: cannot be loaded ({reason}); delete it to go on from the one before"
+        ) from error
+
+
+def _load(folder: Path, model: nn.Module, optimizer: ShardedOptimizer) -> None:
+    metadata = FileSystemReader(folder).read_metadata().state_dict_metadata
     stored = {
         name: entry for name, entry in metadata.items() if isinstance(entry, TensorStorageMetadata)
     }
@@ -53,8 +71,17 @@ def load_state(folder: Path, model: nn.Module, optimizer: ShardedOptimizer) -> N
     for name, own in states.items():
         for key, value in own.items():
             wanted[f"{_OPTIMIZER}{name}/{key}"] = _as_slice_of(optimizer, name, value)
-    load(wanted, checkpoint_id=folder)
+    with _quiet_alone():
+        load(wanted, checkpoint_id=folder)
     optimizer.replace_state(states)
+
+
+@contextmanager
+def _quiet_alone() -> Iterator[None]:
+    with warnings.catch_warnings():
+        # One rank without a process group is meant, as torch guesses aloud.
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")
+        yield
 
 
 def _trained(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -66,7 +93,11 @@ def _trained(model: nn.Module) -> dict[str, torch.Tensor]:
 def _require_same(
     folder: Path, stored: dict[str, TensorStorageMetadata], trained: dict[str, torch.Tensor]
 ) -> None:
-    found = {k.removeprefix(_MODEL): tuple(v.size) for k, v in stored.items() if _MODEL in k}
+    found = {
+        name.removeprefix(_MODEL): tuple(entry.size)
+        for name, entry in stored.items()
+        if name.startswith(_MODEL)
+    }
     expected = {name: tuple(tensor.shape) for name, tensor in trained.items()}
     wrong = [n for n in {**expected, **found} if found.get(n) != expected.get(n)]
     if wrong:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -62,7 +63,16 @@ def shard(
             unit = [_shard_one(experts, mesh.experts["groups"], mesh, precision)]
         units.append([_shard_one(module, mesh.dense, mesh, precision), *unit])
     _shard_one(root, mesh.dense, mesh, precision)
+    root.register_forward_hook(_reshard_without_backward)
     _prefetch(units)
+
+
+def _reshard_without_backward(root: nn.Module, _args: Any, _output: Any) -> None:
+    """torch keeps the root's parameters whole from forward to backward. A pass that has none must
+    not leave them: what is saved, loaded or sent next are the slices."""
+    if not torch.is_grad_enabled():
+        assert isinstance(root, FSDPModule)
+        root.reshard()
 
 
 def _shard_one(

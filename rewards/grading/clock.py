@@ -46,16 +46,18 @@ MAX_CHARACTERS = 80
 class Time:
     """Seconds from midnight, or from the last noon or midnight where `half` is open.
 
-    Example: "8:30 p.m." is `Time(73800, half="p")`; "8:30" is `Time(30600, half=None)`; what 24
-    hours make plain (20:30, 0:15) has its half.
+    Example: "8:30 p.m." is `Time(73800, half="p", said=True)`; "8:30" is `Time(30600, half=None)`;
+    20:30 and 0:15 have their half without saying it.
     """
 
     seconds: int
     half: str | None
+    said: bool = False
 
     def accepts(self, answer: Time, lenient: bool = False) -> bool:
         """Whether `answer` is this time; `lenient` lets a.m. and p.m. be added or left out."""
-        if self.half != answer.half and not (lenient and None in (self.half, answer.half)):
+        left_out = (self.half is None and answer.said) or (answer.half is None and self.said)
+        if self.half != answer.half and not (lenient and left_out):
             return False
         return self.seconds % 43200 == answer.seconds % 43200
 
@@ -132,6 +134,7 @@ def _small(text: str) -> int | None:
 def _time(hour: int, minute: int, second: int, half: str | None) -> Time | None:
     if hour > 24 or minute > 59:
         return None
+    said = half is not None
     if half:
         if hour > 12 or hour == 0:
             half = "p" if 12 <= hour < 24 else "a"
@@ -139,4 +142,4 @@ def _time(hour: int, minute: int, second: int, half: str | None) -> Time | None:
         hour = hour % 12 + (12 if half == "p" else 0)
     elif hour > 12 or hour == 0:
         half, hour = ("a" if hour in (0, 24) else "p"), hour % 24
-    return Time(3600 * hour + 60 * minute + second, half)
+    return Time(3600 * hour + 60 * minute + second, half, said)

@@ -133,8 +133,8 @@ def _compare_values(
     if precision is not None:
         tolerance = max(tolerance, Fraction(1, 2 * 10**precision))
     return Comparison(
-        in_radians(gold),
-        in_radians(prediction),
+        gold_number.latex if gold_number else in_radians(gold),
+        number.latex if number else in_radians(prediction),
         float(tolerance) or None,
         relations_as_sets=lenient,
     )

@@ -97,12 +97,12 @@ def gold_letter(gold: str) -> str | None:
 
 
 def final_value(gold: str) -> str:
-    """The value of a gold answer that is a worked solution, its last box or `#### 72` line."""
+    """The value of a gold answer that is a worked solution: its only box, or its `#### 72` line."""
     if unwrap_box(gold) != gold.strip():
         return gold
     found, _ = boxes(gold)
-    if found:
-        return found[-1].text
+    if len(found) == 1:
+        return found[0].text
     lines = _FINAL_LINE.findall(gold)
     return lines[-1] if lines else gold
 

@@ -1,4 +1,4 @@
-"""One response against its gold answer, by answer type and policy; no clocks, no processes."""
+"""One response against its gold answer, by answer type and strictness; no clocks, no processes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ...problems.types import AnswerType
-from ..types import GradeRequest, Policy
+from ..types import GradeRequest, Strictness
 from .expression import compare
 from .gold import POLAR, BadGold, check_gold, check_type, final_value, gold_letter, resolved_type
 from .listed import compare_lists, listed_part, selected_letters, truth_value
@@ -22,17 +22,17 @@ from .reading.polarity import truth_in
 from .reading.stated_text import says
 from .texts import same_words, with_ordinals
 
-__all__ = ["BadGold", "check_gold", "gold_letter", "judge", "resolved_type"]
+__all__ = ["BadGold", "check_gold", "check_type", "gold_letter", "judge", "resolved_type"]
 
 
-def judge(request: GradeRequest, policy: Policy) -> tuple[Commitment, bool | MathJob]:
+def judge(request: GradeRequest, strictness: Strictness) -> tuple[Commitment, bool | MathJob]:
     """The committed answer, and whether it is right or the job that would tell.
 
     Where several gold answers are accepted, meeting one is enough. Raises `NoAnswer` if the
     response has no usable answer, `BadGold` if a gold answer does not fit its type.
     """
     check_type(request)
-    if policy is Policy.RL:
+    if strictness is Strictness.RL:
         found = extract_answer(request.response)
         return _any_gold(
             request, lambda one, gold: (found, _judge_committed(found.text, one, gold))
@@ -107,7 +107,7 @@ def _judge_free(text: str, request: GradeRequest, gold: str) -> _Judged:
             found = _committed_or_conclusion(text)
             return found, _says(found.text, gold)
         case _:
-            return find_and_compare(text, gold, request.precision)
+            return find_and_compare(text, final_value(gold), request.precision)
 
 
 def _first(text: str, read: Callable[[str], object], wanted: object) -> tuple[Commitment, bool]:

@@ -32,6 +32,7 @@ def equal_by_value(gold: Any, prediction: Any, tolerance: float | None = None) -
     Numbers closer than `tolerance` are equal as well.
     """
     from sympy import Expr, FiniteSet, Interval, MatrixBase, Tuple
+    from sympy.core.relational import Relational
 
     if isinstance(gold, FiniteSet) and isinstance(prediction, FiniteSet):
         return _equal_sets(list(gold.args), list(prediction.args), tolerance)
@@ -45,6 +46,11 @@ def equal_by_value(gold: Any, prediction: Any, tolerance: float | None = None) -
         if gold.shape != prediction.shape:
             return False
         return _all_equal(list(gold.flat()), list(prediction.flat()), tolerance)
+    if isinstance(gold, Relational) and type(gold) is type(prediction):
+        # Other equations may have other sides and say the same.
+        if gold.lhs == prediction.lhs and gold.lhs.is_Symbol:
+            return equal_by_value(gold.rhs, prediction.rhs, tolerance)
+        return None
     if isinstance(gold, Expr) and isinstance(prediction, Expr):
         return _equal_expressions(gold, prediction, tolerance)
     return None

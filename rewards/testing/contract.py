@@ -23,8 +23,8 @@ from pydantic import ValidationError
 from ...problems.types import AnswerType
 from ..combine import Rewards, RewardSpec
 from ..grading.reading.extraction import CLOSING, OPENING
-from ..registry import RewardType, find
-from ..returned import Crash, checked_batch, contribution
+from ..plugins.registry import RewardType, find
+from ..plugins.returned import Crash, checked_batch, contribution
 from ..types import Outcome, RewardBatch, Sample, Verdict
 from .hostile_corpus import hostile_answers
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ...problems.types import AnswerType
 from ..grading.reading.extraction import CLOSING, OPENING
-from ..types import GradeRequest, Policy
+from ..types import GradeRequest, Strictness
 
 MEGABYTE = 1_000_000
 OPTIONS = ("12 cm", "15 cm", "18 cm", "21 cm", "24 cm", "27 cm", "30 cm", "33 cm", "36 cm", "none")
@@ -24,7 +24,7 @@ class HostileAnswer:
 
     family: str
     request: GradeRequest
-    policies: tuple[Policy, ...] = (Policy.RL, Policy.EVAL)
+    policies: tuple[Strictness, ...] = (Strictness.RL, Strictness.EVAL)
 
 
 def hostile_answers(marker: str = "/tmp/kvl-executed") -> list[HostileAnswer]:
@@ -172,7 +172,7 @@ def _code(marker: str) -> Iterator[HostileAnswer]:
                 request = GradeRequest(response, gold, kind)
                 # "42; import os" names 42 first; only the strict policy must refuse it outright.
                 strict_only = payload.startswith("42;")
-                policies = (Policy.RL,) if strict_only else (Policy.RL, Policy.EVAL)
+                policies = (Strictness.RL,) if strict_only else (Strictness.RL, Strictness.EVAL)
                 yield HostileAnswer("code", request, policies)
 
 
@@ -196,7 +196,7 @@ def _hedges() -> Iterator[HostileAnswer]:
     ):  # fmt: skip
         equation = text == "41=42"  # one equation's right-hand side is an answer for benchmarks
         for answer in _answers("hedge", "42", AnswerType.NUMBER, text):
-            policies = (Policy.RL,) if equation else answer.policies
+            policies = (Strictness.RL,) if equation else answer.policies
             yield HostileAnswer(answer.family, answer.request, policies)
 
 
@@ -206,8 +206,8 @@ def _repeated_boxes() -> Iterator[HostileAnswer]:
             wrong_last = joiner.join(rf"\boxed{{{value}}}" for value in range(42, 42 + count))
             right_last = joiner.join(rf"\boxed{{{value}}}" for value in range(43 - count, 43))
             for boxes, policies in (
-                (wrong_last, (Policy.RL, Policy.EVAL)),
-                (right_last, (Policy.RL,)),
+                (wrong_last, (Strictness.RL, Strictness.EVAL)),
+                (right_last, (Strictness.RL,)),
             ):
                 request = GradeRequest(f"{OPENING}x{CLOSING}{boxes}", "42", AnswerType.NUMBER)
                 yield HostileAnswer("repeated boxes", request, policies)
@@ -229,7 +229,7 @@ def _thinking() -> Iterator[HostileAnswer]:
         "<think>a</think>Answer: 42",
     ):
         request = GradeRequest(response, "42", AnswerType.NUMBER)
-        yield HostileAnswer("thinking", request, (Policy.RL,))
+        yield HostileAnswer("thinking", request, (Strictness.RL,))
 
 
 def _prompt_injection() -> Iterator[HostileAnswer]:
@@ -268,7 +268,7 @@ def _prompt_injection() -> Iterator[HostileAnswer]:
             (AnswerType.TEXT, "right triangle"),
         ):
             eval_too = "42" not in text or gold != "42"
-            policies = (Policy.RL, Policy.EVAL) if eval_too else (Policy.RL,)
+            policies = (Strictness.RL, Strictness.EVAL) if eval_too else (Strictness.RL,)
             yield HostileAnswer("prompt injection", GradeRequest(response, gold, kind), policies)
 
 

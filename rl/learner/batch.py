@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from ...kimi_vl_model.routing import NO_ROUTE
+from ...kimi_vl_model.attention import Document
+from ...kimi_vl_model.packing import PromptedSequence, pack_sequences
 from ...problems.prompt import prompt_parts
 from ...problems.types import ImageSource, Problem
 from ...rollouts.types import Rollout, Routes, Segment
@@ -57,11 +58,11 @@ def rollout_sequence(problem: Problem, rollout: Rollout, advantage: float = 0.0)
 class Batch:
     """Sequences packed end to end without padding (T tokens, S sequences, R response tokens).
 
-    input_ids_T        token ids, prompt then response, sequence after sequence
-    position_ids_T     restarts at 0 with every sequence: this is what isolates them
-    target_index_R     position t whose logits predict a response token (the token at t + 1)
-    target_id_R        the response token there
-    sequence_R         which of the S sequences each response token belongs to
+    input_ids_T        token ids; a prompt that several sequences share lies there once
+    documents          which tokens see which (`kimi_vl_model/attention.py`)
+    target_index_R     position whose logits predict a response token; several may share one
+    target_id_R        the response token
+    sequence_R         which of the S sequences each response token belongs to, in their order
     advantage_S        detached advantages
     engine_logprob_R   what the engine said when it sampled the token
     stale_R            bool, tokens that weights older than this iteration's sampled
@@ -70,11 +71,11 @@ class Batch:
     pixel_values       f32 [P, 3, 14, 14], patches of the batch's distinct images, or None
     image_grid_hws     int64 [images, 2] in patches, or None
     image_index        int64 [placeholders]: the distinct image behind each image run in
-                       input order; k samples of a group share one entry
+                       input order
     """
 
     input_ids_T: torch.Tensor
-    position_ids_T: torch.Tensor
+    documents: tuple[Document, ...]
     target_index_R: torch.Tensor
     target_id_R: torch.Tensor
     sequence_R: torch.Tensor
@@ -94,8 +95,8 @@ class Batch:
         """The same batch on another device."""
         moved: dict[str, Any] = {}
         for field in fields(self):
-            tensor = getattr(self, field.name)
-            moved[field.name] = None if tensor is None else tensor.to(device)
+            value = getattr(self, field.name)
+            moved[field.name] = value.to(device) if isinstance(value, torch.Tensor) else value
         return Batch(**moved)
 
 
@@ -109,19 +110,24 @@ def split_minibatches(groups: Sequence[T], count: int) -> list[list[T]]:
 
 
 def split_packs(sequences: Sequence[TokenSequence], pack_tokens: int) -> list[list[TokenSequence]]:
-    """Packs of at most `pack_tokens` tokens, in order.
+    """Packs of at most `pack_tokens` tokens, in order; a prompt that is in a pack already costs
+    nothing more there.
 
     A sequence longer than that has a pack of its own. Samples of one group stay neighbours, so
-    that the pack computes their image features once.
+    that the pack computes their prompt and its images once.
     """
     packs: list[list[TokenSequence]] = []
-    room = 0
+    room, prompts = 0, set[Hashable]()
     for sequence in sequences:
-        if not packs or len(sequence) > room:
+        prefix, response = _prompted(sequence).prefix, len(sequence.response_token_ids)
+        cost = response if prefix in prompts else len(sequence)
+        if not packs or cost > room:
             packs.append([])
-            room = pack_tokens
+            room, prompts = pack_tokens, set()
+            cost = len(sequence)
         packs[-1].append(sequence)
-        room -= len(sequence)
+        prompts.add(prefix)
+        room -= cost
     return packs
 
 
@@ -134,47 +140,35 @@ def pack(
 
     Tokens of segments older than `weight_version` are marked stale.
     """
-    input_ids: list[int] = []
-    position_ids: list[int] = []
-    target_index: list[int] = []
-    target_id: list[int] = []
-    sequence_of: list[int] = []
-    engine_logprobs: list[float] = []
-    stale: list[bool] = []
-    patches: list[np.ndarray] = []
-    grids: list[tuple[int, int]] = []
-    image_index: list[int] = []
-    index_of: dict[ImageSource, int] = {}
-    for number, sequence in enumerate(sequences):
-        prompt, response = sequence.prompt_token_ids, sequence.response_token_ids
-        start = len(input_ids) + len(prompt)
-        input_ids += [*prompt, *response]
-        position_ids += range(len(sequence))
-        target_index += range(start - 1, start - 1 + len(response))
-        target_id += response
-        sequence_of += [number] * len(response)
-        engine_logprobs += sequence.engine_logprobs
-        stale += _stale(sequence, weight_version)
-        for source in sequence.images:
-            if source not in index_of:
-                index_of[source] = len(grids)
-                image_patches, grid = patchify(source)
-                patches.append(image_patches)
-                grids.append(grid)
-            image_index.append(index_of[source])
+    packed = pack_sequences([_prompted(sequence) for sequence in sequences])
+    pictures = [patchify(image) for image in packed.images]  # pyright: ignore[reportArgumentType]
+    engine_logprobs = [logprob for one in sequences for logprob in one.engine_logprobs]
+    stale = [old for one in sequences for old in _stale(one, weight_version)]
     return Batch(
-        input_ids_T=torch.tensor(input_ids),
-        position_ids_T=torch.tensor(position_ids),
-        target_index_R=torch.tensor(target_index, dtype=torch.int64),
-        target_id_R=torch.tensor(target_id, dtype=torch.int64),
-        sequence_R=torch.tensor(sequence_of, dtype=torch.int64),
+        input_ids_T=packed.input_ids_T,
+        documents=packed.documents,
+        target_index_R=packed.target_index_R,
+        target_id_R=packed.target_id_R,
+        sequence_R=packed.sequence_R,
         advantage_S=torch.tensor([sequence.advantage for sequence in sequences]),
         engine_logprob_R=torch.tensor(engine_logprobs),
         stale_R=torch.tensor(stale, dtype=torch.bool),
-        routes_TLk=_routes(sequences),
-        pixel_values=torch.from_numpy(np.concatenate(patches)) if patches else None,
-        image_grid_hws=torch.tensor(grids) if grids else None,
-        image_index=torch.tensor(image_index) if grids else None,
+        routes_TLk=packed.routes_TLk,
+        pixel_values=torch.from_numpy(np.concatenate([p for p, _ in pictures]))
+        if pictures
+        else None,
+        image_grid_hws=torch.tensor([grid for _, grid in pictures]) if pictures else None,
+        image_index=torch.tensor(packed.image_index) if pictures else None,
+    )
+
+
+def _prompted(sequence: TokenSequence) -> PromptedSequence:
+    routes = None
+    if sequence.routes is not None:
+        told = np.frombuffer(sequence.routes.data, dtype=np.uint8)
+        routes = told.reshape(-1, sequence.routes.layers, sequence.routes.experts)
+    return PromptedSequence(
+        sequence.prompt_token_ids, sequence.response_token_ids, sequence.images, routes
     )
 
 
@@ -186,18 +180,3 @@ def _stale(sequence: TokenSequence, weight_version: int) -> list[bool]:
         for segment in sequence.segments
         for _ in range(segment.stop - segment.start)
     ]
-
-
-def _routes(sequences: Sequence[TokenSequence]) -> torch.Tensor | None:
-    """uint8 [T, L, k] of the sequences end to end."""
-    shape = next(((s.routes.layers, s.routes.experts) for s in sequences if s.routes), None)
-    if shape is None:
-        return None
-    rows = []
-    for sequence in sequences:
-        routes_TLk = np.full((len(sequence), *shape), NO_ROUTE, dtype=np.uint8)
-        if sequence.routes is not None:
-            told = np.frombuffer(sequence.routes.data, dtype=np.uint8)
-            routes_TLk[: sequence.routes.tokens] = told.reshape(-1, *shape)
-        rows.append(routes_TLk)
-    return torch.from_numpy(np.concatenate(rows))

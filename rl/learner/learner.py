@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+import torch.distributed as dist
 
 from ...configs.rl import RLConfig
 from ...kimi_vl_model.adapters import add_adapters
-from ...kimi_vl_model.checkpoint import load_model
 from ...kimi_vl_model.freezing import freeze
 from ...kimi_vl_model.image_processing import KimiVLImageProcessor
-from ...kimi_vl_model.optimizers import build_optimizer
+from ...kimi_vl_model.modeling import KimiVLForConditionalGeneration
+from ...kimi_vl_model.parallel.optimizer import ShardedOptimizer, clip_gradients
+from ...kimi_vl_model.parallel.saved_state import load_state, save_state
 from ...kimi_vl_model.processing import KimiVLProcessor
 from ...kimi_vl_model.routing import routing_disagreement
 from ...kimi_vl_model.tokenization import banned_ids, load_tokenizer
@@ -30,12 +31,11 @@ from ..schedule import learning_rate, temperature
 from .batch import Batch, TokenSequence, pack, split_minibatches, split_packs
 from .corrections import Corrections, corrections
 from .demonstrations import Demonstrations
-from .measures import Measures, reference_measures, total
+from .measures import FAR, Measures, reference_measures, total
 from .objectives import ObjectiveInputs, find, settings_of
 from .outgoing_weights import PolicyWeights
-from .parallelism import RankAddress, build_accelerator, join_process_group
+from .parallelism import RankAddress, join_process_group, place_policy, without_sync
 from .policy import Policy
-from .saved_state import load_training_state, store_only_trained
 
 RECENT_IMAGES = 16
 
@@ -54,35 +54,13 @@ class Learner:
     def __init__(self, config: RLConfig, address: RankAddress) -> None:
         self.config = config
         self.address = address
-        join_process_group(address)
+        self.device = join_process_group(address)
         if config.learner.precision.threads:
             torch.set_num_threads(config.learner.precision.threads)
-        self.accelerator = build_accelerator(config)
-        store_only_trained(self.accelerator)
         self.image_processor = KimiVLImageProcessor.from_folder(config.checkpoint)
-        model = load_model(config.checkpoint)
-        if config.learner.activation_checkpointing:
-            model.gradient_checkpointing_enable()
-        freeze(model, config.learner.freeze)
-        # After loading, so that adapters start alike on all ranks whatever loading drew.
-        torch.manual_seed(config.seed)
-        lora = config.learner.lora
-        adapters = None if lora is None else add_adapters(model, lora)
-        banned = banned_ids(load_tokenizer(config.checkpoint))
-        policy = Policy(
-            model,
-            banned,
-            config.rollout.temperature,
-            chunk=config.learner.logprob_chunk,
-            routing_replay=config.correction.routing_replay,
-        )
-        policy.train()
-        # The optimizer is built on the wrapped parameters: under FSDP2 they are new objects.
-        self.policy: nn.Module = self.accelerator.prepare_model(policy)
-        unwrapped: Policy = self.accelerator.unwrap_model(self.policy)  # pyright: ignore
-        self.weights = PolicyWeights(unwrapped.model, adapters, address)
-        optimizer = build_optimizer(unwrapped, config.learner.optimizer)
-        self.optimizer: Any = self.accelerator.prepare_optimizer(optimizer)
+        self.policy = place_policy(config, address, self.device, self._prepare)
+        self.weights = PolicyWeights(self.unwrapped.model, self.adapters, address)
+        self.optimizer = ShardedOptimizer(self.unwrapped.model, config.learner.optimizer)
         self.objective, _config = find(config.objective.name)
         self.objective_settings = settings_of(config.objective)
         self.demonstrations = None
@@ -91,6 +69,24 @@ class Learner:
             self.demonstrations = Demonstrations(config.ptx, processor)
         self.iteration = 0
         self.minibatches: list[list[_Pack]] = []
+
+    def _prepare(self, model: KimiVLForConditionalGeneration) -> Policy:
+        """What training calls, out of a model that may have no memory yet."""
+        learner = self.config.learner
+        if learner.activation_checkpointing:
+            model.gradient_checkpointing_enable()
+        freeze(model, learner.freeze)
+        # After loading, so that adapters start alike on all ranks whatever loading drew.
+        torch.manual_seed(self.config.seed)
+        self.adapters = None if learner.lora is None else add_adapters(model, learner.lora)
+        self.unwrapped = Policy(
+            model,
+            banned_ids(load_tokenizer(self.config.checkpoint)),
+            self.config.rollout.temperature,
+            chunk=learner.logprob_chunk,
+            routing_replay=self.config.correction.routing_replay,
+        )
+        return self.unwrapped.train()
 
     # -- one iteration -------------------------------------------------------------------------
 
@@ -121,8 +117,9 @@ class Learner:
             )
             if packed.weight:
                 rerouted = self._disagreement(batch)
+                far = FAR * self.config.tolerance
                 measured.append(
-                    reference_measures(batch, reference_R, entropy_R, weights, rerouted)
+                    reference_measures(batch, reference_R, entropy_R, weights, rerouted, far)
                 )
         return total(measured)
 
@@ -137,23 +134,25 @@ class Learner:
         gradient), ell_sum and the sums over steps of loss and ptx_loss, all but the first without
         skipped steps. Equal on all ranks: the sum of grad_norm, steps taken and steps_skipped.
         """
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.config, self.iteration)
+        self.optimizer.learning_rate = learning_rate(self.config, self.iteration)
         world = self.address.world_size
         measured = Measures()
         norms, skipped = 0.0, 0
         for step, minibatch in enumerate(self.minibatches):
-            counts = self._global_counts(minibatch)
-            own = Measures({"ptx_loss": self._ptx_backward(first_step + step)})
+            *counts, images = self._global_counts(minibatch)
+            documents = (
+                [] if self.demonstrations is None else self.demonstrations.at(first_step + step)
+            )
+            own = Measures({"ptx_loss": self._ptx_backward(documents)})
             for position, packed in enumerate(minibatch):
                 last = position == len(minibatch) - 1
-                with self.accelerator.no_sync(self.policy) if not last else nullcontext():
+                with nullcontext() if last else without_sync(self.policy):
                     logprob_R, _entropy = self.policy(packed.batch)
                     output = self.objective(
                         _objective_inputs(packed, logprob_R, *counts), self.objective_settings
                     )
                     # Ranks average gradients; the loss already is a share of the global mean.
-                    self.accelerator.backward(output.loss * packed.weight * world)
+                    (output.loss * packed.weight * world).backward()
                 if packed.weight:
                     measured += Measures({"learner_tokens": packed.batch.input_ids_T.numel()})
                     own += Measures(
@@ -165,10 +164,10 @@ class Learner:
                         },
                         {"ell_max": float(output.ell_S.abs().max())},
                     )
-            norm = float(
-                self.accelerator.clip_grad_norm_(  # pyright: ignore[reportArgumentType]
-                    self.policy.parameters(), self.config.learner.optimizer.max_grad_norm
-                )
+            if not images and not any(document.images for document in documents):
+                self.unwrapped.model.forget_blank_images()
+            norm = clip_gradients(
+                self.policy.parameters(), self.config.learner.optimizer.max_grad_norm
             )
             if self._all_finite(norm, own["loss"], own["ptx_loss"]):
                 measured += own
@@ -179,7 +178,7 @@ class Learner:
             self.optimizer.zero_grad()
         if self.config.learner.reset_optimizer:
             # Moments and step counts; the learning rate keeps its position.
-            self.optimizer.optimizer.state.clear()
+            self.optimizer.replace_state({})
         steps = len(self.minibatches) - skipped
         return measured + Measures(
             maxima={"grad_norm": norms, "steps": steps, "steps_skipped": skipped}
@@ -190,23 +189,23 @@ class Learner:
         finite = all(map(isfinite, values))
         if self.address.world_size == 1:
             return finite
-        broken: Any = torch.tensor(float(not finite), device=self.accelerator.device)
-        return not float(self.accelerator.reduce(broken))  # pyright: ignore[reportArgumentType]
+        broken = torch.tensor(float(not finite), device=self.device)
+        dist.all_reduce(broken)
+        return not float(broken)
 
-    def _ptx_backward(self, step: int) -> float:
+    def _ptx_backward(self, sequences: Sequence[TokenSequence]) -> float:
         """Gradients of the supervised term; returns this rank's share of the mean token loss."""
         if self.demonstrations is None:
             return 0.0
-        sequences = self.demonstrations.at(step)
         count = sum(len(sequence.response_token_ids) for sequence in sequences)
         loss = 0.0
         for packed in self._packs(sequences, 0):
             # The policy's own minibatch follows, and its last pack synchronises the ranks.
-            with self.accelerator.no_sync(self.policy):
+            with without_sync(self.policy):
                 logprob_R, _entropy = self.policy(packed.batch)
                 mean = -logprob_R.sum() / count * packed.weight
                 scale = self.demonstrations.config.coefficient * self.address.world_size
-                self.accelerator.backward(mean * scale)
+                (mean * scale).backward()
             loss += float(mean.detach())
         return loss
 
@@ -238,18 +237,19 @@ class Learner:
         self.weights.export(self.config.checkpoint, folder, adapter)
 
     def save_state(self, folder: Path) -> None:
-        """Trained tensors in training precision, optimizer and random states."""
-        self.accelerator.save_state(str(folder))
+        """Trained tensors in training precision and the optimizer's state; nothing random is left
+        in training, so a run goes on bit for bit with as many ranks, and with others too."""
+        save_state(folder, self.unwrapped.model, self.optimizer)
 
     def load_state(self, folder: Path) -> None:
-        load_training_state(self.accelerator, folder)
+        """Raises CheckpointError if the folder was written with other adapters or frozen parts."""
+        load_state(folder, self.unwrapped.model, self.optimizer)
 
     # -- parts ---------------------------------------------------------------------------------
 
     def _begin(self, iteration: int) -> None:
         self.iteration = iteration
-        policy: Policy = self.accelerator.unwrap_model(self.policy)  # pyright: ignore
-        policy.temperature = temperature(self.config, iteration)
+        self.unwrapped.temperature = temperature(self.config, iteration)
 
     def _packs(self, sequences: Sequence[TokenSequence], weight_version: int) -> list[_Pack]:
         members = split_packs(sequences, self.config.learner.pack_tokens)
@@ -268,18 +268,20 @@ class Learner:
             packs.append(_Pack(self._to_device(batch), weight))
         return packs
 
-    def _global_counts(self, minibatch: Sequence[_Pack]) -> tuple[int, int]:
-        """Sequences and response tokens of the minibatch over all ranks."""
+    def _global_counts(self, minibatch: Sequence[_Pack]) -> tuple[int, int, int]:
+        """Sequences, response tokens and packs with images of the minibatch over all ranks."""
         own = [packed.batch for packed in minibatch if packed.weight]
         counts = (
             sum(batch.sequences for batch in own),
             sum(batch.target_id_R.numel() for batch in own),
+            sum(batch.pixel_values is not None for batch in own),
         )
         if self.address.world_size == 1:
             return counts
-        total: Any = self.accelerator.reduce(torch.tensor(counts, device=self.accelerator.device))
-        sequences, tokens = total.tolist()
-        return sequences, tokens
+        total = torch.tensor(counts, device=self.device)
+        dist.all_reduce(total)
+        sequences, tokens, images = total.tolist()
+        return sequences, tokens, images
 
     def _disagreement(self, batch: Batch) -> tuple[int, int]:
         """Between the engine's routes and the choices of the policy's last forward pass, where the
@@ -293,7 +295,7 @@ class Learner:
         return self.image_processor.patchify(source.open())
 
     def _to_device(self, batch: Batch) -> Batch:
-        return batch.to(self.accelerator.device)
+        return batch.to(self.device)
 
 
 def _objective_inputs(

@@ -14,6 +14,9 @@ import torch
 from .batch import Batch
 from .corrections import Corrections
 
+# Tokens whose |log π − log μ| is so many times the tolerance of its mean are counted as far apart.
+FAR = 4.0
+
 
 @dataclass(frozen=True, slots=True)
 class Measures:
@@ -50,11 +53,12 @@ def reference_measures(
     entropy_R: torch.Tensor,
     weights: Corrections,
     disagreement: tuple[int, int],
+    far: float,
 ) -> Measures:
     """Of one pack after recomputing log π_i; d = log π_i − log μ.
 
-    fresh_tokens, difference_*, kl_sum   of tokens that the iteration's own weights sampled: under
-                        older weights the engine is meant to differ
+    fresh_tokens, difference_*, far (|d| above `far`), kl_sum   of tokens that the iteration's own
+                        weights sampled: under older weights the engine is meant to differ
     masked, stale       tokens left out of the loss, tokens sampled by older weights
     weight_*            of the sequences that hold stale tokens: their importance weights
     rerouted, routed    `disagreement`: (token, layer) pairs whose experts the learner would have
@@ -70,6 +74,7 @@ def reference_measures(
             "response_tokens": batch.target_id_R.numel(),
             "fresh_tokens": difference_R.numel(),
             "difference_sum": float(difference_R.abs().sum()),
+            "far": int((~(difference_R.abs() <= far)).sum()),
             "kl_sum": float((difference_R.exp() - 1 - difference_R).sum()),
             "entropy_sum": float(entropy_R.sum()),
             "masked": weights.masked,

@@ -37,10 +37,10 @@ class Policy(nn.Module):
         """log π(token) and entropy (detached) of each response token, both f32 [R]."""
         hidden = self.model.hidden_states(
             batch.input_ids_T[None],
-            batch.position_ids_T[None],
             pixel_values=batch.pixel_values,
             image_grid_hws=batch.image_grid_hws,
             image_index=batch.image_index,
+            documents=batch.documents,
             routes=batch.routes_TLk if self.routing_replay else None,
         )[0]
         return token_logprobs(

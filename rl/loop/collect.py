@@ -115,7 +115,9 @@ class Collector:
     ) -> list[Group]:
         mask = self.config.rollout.truncated == "mask"
         with self.recorder.stage("grade"):
-            groups = grade_rollouts(self.grader, problems, rollouts)
+            groups = grade_rollouts(
+                self.grader, problems, rollouts, temperature(self.config, iteration)
+            )
             self.chooser.update(
                 {group.problem.id: s for group in groups if (s := group.accuracy) is not None}
             )

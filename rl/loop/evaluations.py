@@ -25,7 +25,7 @@ def evaluate_policy(
     folder = config.run_dir / "evaluation"
     if config.evaluation is None or (folder / f"{name}.json").is_file():
         return {}
-    summary, runs = evaluate(
+    summary, groups = evaluate(
         fleet,
         grader,
         problems,
@@ -33,8 +33,9 @@ def evaluate_policy(
         temperature=config.evaluation.temperature,
         max_response_tokens=config.rollout.max_total_tokens or config.rollout.max_response_tokens,
         seed=config.seed,
+        rollout=config.rollout,
     )
-    write_evaluation(folder, name, {"iteration": iteration, **summary}, runs)
+    write_evaluation(folder, name, {"iteration": iteration, **summary}, groups)
     scores = (summary[key] for key in ("pass_at_1", "greedy"))
     names = ("evaluation/pass_at_1", "evaluation/greedy")
     return {name: score for name, score in zip(names, scores, strict=True) if score is not None}

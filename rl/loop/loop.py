@@ -52,10 +52,8 @@ def train_iterations(run: Run, first: int, steps: int) -> None:
         with recorder.stage("reference"):
             sequences = [group_sequences(group) for group in collected.trained]
             reference = learner.take(sequences, iteration)
-            # The mean, not the largest: among millions of router decisions a few are ties, which
-            # engine and learner may break differently. The largest is in the metrics.
-            mean = reference.mean("difference_sum", "fresh_tokens")
-            check_agreement(config, mean, f"sampling of iteration {iteration}")
+            mean, far = (reference.mean(name, "fresh_tokens") for name in ("difference_sum", "far"))
+            check_agreement(config, mean, far, f"sampling of iteration {iteration}")
         with recorder.stage("learn"):
             update = learner.update(steps)
             steps += int(update["steps"])

@@ -14,8 +14,10 @@ from ...kimi_vl_model.soundness import check_checkpoint
 from ...problems.loading import load_problems, load_sources
 from ...problems.types import Problem, Skipped
 from ...rewards.combine import Rewards, RewardSpec
+from ...rewards.gold_fault import gold_fault
 from ...rewards.grader import Grader
-from ...rollouts.fleet import Fleet, connect
+from ...rollouts.cluster import connect
+from ...rollouts.fleet import Fleet
 from ...rollouts.weight_buckets import remove_abandoned
 from ...run_files.checkpoints import STATE_FILE, Checkpoint, Checkpoints
 from ...run_files.evaluations import best_of, keep_former_end
@@ -71,10 +73,10 @@ def train(config: RLConfig) -> None:
     also for a `run_dir` that another command works in, or that holds another run.
     """
     check_checkpoint(config.checkpoint)
-    sources, skipped = load_sources(config.sources)
+    sources, skipped = load_sources(config.sources, gold_fault)
     held_out: list[Problem] = []
     if config.evaluation is not None:
-        held_out, also_skipped = load_problems(config.evaluation.problems)
+        held_out, also_skipped = load_problems(config.evaluation.problems, gold_fault)
         skipped = [*skipped, *also_skipped]
     with locked(config.run_dir):
         run = run_identity(config)

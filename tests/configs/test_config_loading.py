@@ -187,8 +187,9 @@ def test_bad_override_is_named(write, override, expected):
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("rewards.0.weight=2", "rewards is a list; items have no overrides of their own, give all"),
-        ("trackers.0=x", "trackers should be a list, got {'0': 'x'}"),
+        ("rewards.weight=2", "rewards is a list; write rewards.0.weight=… for its first item, or"),
+        ("rewards.2.weight=2", "rewards has 1 item, counted from 0; rewards.1 adds one"),
+        ("trackers.0=x", "trackers.0 should be 'tensorboard', 'trackio' or 'wandb', got 'x'"),
         ("rewards=[{type: length, wieght: 3}]", "rewards.0: unknown key wieght; length knows"),
         ("rewards=[{type: lenght}]", "rewards.0: "),
         ("objective.tau=x", "objective: tau should be a valid number"),

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from kvl.configs.errors import ConfigError
+from kvl.configs.errors import ConfigError, FileError
 from kvl.configs.loading import dump_config, load_config, save_config
 from kvl.configs.rl import RLConfig
 from kvl.configs.sft import SFTConfig
+from kvl.rl.config import load_rl_config
 
 MINIMAL = """\
 run_dir: runs/x
@@ -40,7 +41,7 @@ def secret(monkeypatch: pytest.MonkeyPatch) -> str:
 
 def problem_of(path: Path, *overrides: str) -> str:
     with pytest.raises(ConfigError) as caught:
-        load_config(path, RLConfig, overrides)
+        load_rl_config(path, overrides)
     return str(caught.value)
 
 
@@ -260,5 +261,5 @@ def test_a_variable_that_flow_yaml_cannot_hold_comes_with_a_hint(write):
 
 def test_a_config_that_cannot_be_saved_is_one_line(write, tmp_path):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(ConfigError, match=r"config\.yaml: cannot be written"):
+    with pytest.raises(FileError, match=r"config\.yaml: cannot be written"):
         save_config(load_config(write(), RLConfig), tmp_path / "file" / "config.yaml")

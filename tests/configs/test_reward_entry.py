@@ -6,10 +6,10 @@ import sys
 
 import pytest
 from kvl.configs.errors import ConfigError
-from kvl.configs.loading import load_config, save_config
-from kvl.configs.rl import RLConfig
+from kvl.configs.loading import save_config
 from kvl.rewards.combine import Rewards
 from kvl.rewards.testing import make_batch
+from kvl.rl.config import load_rl_config
 from kvl.rl.loop.run import open_rewards
 
 REWARD = """
@@ -51,7 +51,7 @@ def loaded(folder, name, **settings):
     config = folder / "c.yaml"
     more = "".join(f", {key}: {value}" for key, value in settings.items())
     config.write_text(f"{HEAD}rewards:\n  - {{type: '{name}'{more}}}\n", encoding="utf-8")
-    return load_config(config, RLConfig)
+    return load_rl_config(config)
 
 
 def first_reward(config) -> float:
@@ -90,7 +90,7 @@ def test_files_and_modules_beside_the_config_or_here_are_found(
     save_config(config, tmp_path / "saved.yaml")
     # A resumed run starts somewhere else, from the saved config.
     monkeypatch.chdir("/")
-    again = load_config(tmp_path / "saved.yaml", RLConfig)
+    again = load_rl_config(tmp_path / "saved.yaml")
     assert again == config
     assert first_reward(again) == value
 

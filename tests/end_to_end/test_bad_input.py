@@ -47,7 +47,7 @@ def test_an_unknown_key_is_named_with_what_was_meant(workshop, program):
     config = "rl.yaml" if program == "kvl-rl" else "sft.yaml"
     line = refused(workshop, program, "train", config, "problms.path=x.jsonl")
     assert "unknown key problms" in line
-    assert "did you mean problems?" in line
+    assert "did you mean problems.path" in line
 
 
 @pytest.mark.parametrize("program", ["kvl-rl", "kvl-sft"])

@@ -83,7 +83,7 @@ def test_the_example_package_shapes_the_rewards_of_a_run(workshop, packages, rec
     assert second["reward/kvl_answer_style:same_language"] == pytest.approx(0.25)
     assert first["invalid_share"] == second["invalid_share"] == 0
     transcript = records(workshop.folder / "plugin/transcripts/iteration_000001.jsonl")
-    for sample in transcript[0]["samples"]:
+    for sample in transcript[0]["responses"]:
         assert sample["reward"] == pytest.approx(sum(sample["parts"].values()))
 
 

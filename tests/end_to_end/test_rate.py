@@ -20,31 +20,31 @@ def test_a_broken_off_rating_is_resumed_and_its_rates_are_curated(
     broken = rows[0] | {"id": "broken", "images": ["images/none.png"]}
     write_records(workshop.folder / "problems/rated_in.jsonl", [*rows, broken])
 
-    # What a kill leaves that came in the middle of the fourth row.
     out = workshop.folder / "rated/out.jsonl"
     out.parent.mkdir()
     shutil.copytree(workshop.folder / "problems/images", out.parent / "images")
-    write_records(out, [row | {"pass_rate": 0.125} for row in rows[:3]])
-    with out.open("ab") as file:
-        file.write(b'{"id": "half a li')
-    settings = {
-        "checkpoint": str(workshop.folder / "sft/final"),
-        "problems": str(workshop.folder / "problems/rated_in.jsonl"),
-        "samples": 8,
-        "temperature": 1.0,
-        "max_response_tokens": config["rollout"]["max_response_tokens"],
-    }
-    out.with_suffix(".json").write_text(json.dumps({"settings": settings}))
-    resumed = inside(
-        *("kvl-rl", "rate", "sft/final", "problems/rated_in.jsonl", "--out", out),
-        *("--samples", "8", "--config", "rate.yaml"),
-    )
+    command = ("kvl-rl", "rate", "sft/final", "problems/rated_in.jsonl", "--out", out)
+    settings = ("--samples", "8", "--config", "rate.yaml")
+    inside(*command, *settings)
+    log = out.with_suffix(".samples.jsonl")
+    lines = log.read_bytes().splitlines(keepends=True)
+    # What a kill leaves that came in the middle of the fourth problem.
+    out.unlink()
+    log.write_bytes(b"".join(lines[:3]) + lines[3][:40])
+    resumed = inside(*command, *settings)
     assert "3 of 8 problems are rated already" in resumed.stdout
     assert "skipped broken" in resumed.stdout
+    assert log.read_bytes().startswith(b"".join(lines[:3]))
 
     rated = records(out)
     assert [row["id"] for row in rated] == [row["id"] for row in rows]
-    assert [row["pass_rate"] for row in rated[:3]] == [0.125] * 3
+    right = [
+        sum(
+            (one["outcome"], one["stop_reason"]) == ("correct", "stop") for one in line["responses"]
+        )
+        for line in records(log)
+    ]
+    assert [row["pass_rate"] * 8 for row in rated] == right
     assert all(row["pass_rate"] * 8 in range(9) for row in rated)
     # Images named by their content have the same names again where they are copied to.
     unrated = [{k: v for k, v in row.items() if k != "pass_rate"} for row in rated]

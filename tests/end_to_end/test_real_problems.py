@@ -88,4 +88,5 @@ def test_evaluation_covers_every_problem_of_the_sample(workshop, inside, records
     assert summary["skipped"] == summary["failures"] == []
     rows = records(out.with_suffix(".jsonl"))
     assert {row["id"] for row in rows} == every
-    assert all(row["greedy"]["outcome"] for row in rows)
+    assert all(one["outcome"] for row in rows for one in row["responses"])
+    assert [len(row["responses"]) for row in rows] == [1] * len(rows)

@@ -12,15 +12,16 @@ import pytest
 from kvl.configs.errors import ConfigError
 from kvl.configs.rl import GraderConfig
 from kvl.configs.rollout import EngineConfig, RolloutConfig
-from kvl.evaluation import curate
+from kvl.evaluation import curate, sampling
 from kvl.evaluation.curate import (
+    SOME_THINKING,
     asks_for_proof,
     content,
     curate_file,
     drop_by_rule,
     is_true_false,
-    right_guesses,
 )
+from kvl.evaluation.grading import grade_rollouts
 from kvl.problems.types import AnswerType, ImageSource, Problem
 from kvl.rewards.grader import Grader
 from kvl.rollouts.types import Rollout, Segment, StopReason
@@ -46,8 +47,8 @@ def picture(shade: int) -> ImageSource:
     return ImageSource(data=buffer.getvalue())
 
 
-def guess(name: str, text: str, reason: StopReason = StopReason.STOP) -> Rollout:
-    return Rollout(name, 0, (1,), (2,), (-1.0,), (Segment(0, 1, 0),), reason, text)
+def guess(name: str, text: str, reason: StopReason = StopReason.STOP, sample: int = 0) -> Rollout:
+    return Rollout(name, sample, (1,), (2,), (-1.0,), (Segment(0, 1, 0),), reason, text)
 
 
 @pytest.mark.parametrize(
@@ -108,6 +109,7 @@ def test_every_rule_drops_its_problem_and_keeps_the_first_of_equals(grader: Grad
             problem("proof", "Prove it.", "done", kind=AnswerType.TEXT),
             problem("bool", "Is it?", "yes", kind=AnswerType.BOOL),
             problem("bad", "Which?", "AB", kind=AnswerType.CHOICE),
+            problem("cut", "What part?", r"\frac{1}{", kind=AnswerType.EXPRESSION),
             problem("two", "Which?", "The answer is 4. The answer is 5", kind=AnswerType.TEXT),
             problem("easy", "How many dots?", pass_rate=1.0),
             problem("hard", "How many lines?", pass_rate=0.0),
@@ -120,23 +122,29 @@ def test_every_rule_drops_its_problem_and_keeps_the_first_of_equals(grader: Grad
         "proof": "proof",
         "bool": "true_false",
         "bad": "unparseable_answer",
+        "cut": "unparseable_answer",
         "two": "unparseable_answer",
         "easy": "always_right",
     }
     assert next(one.detail for one in dropped if one.id == "again") == "of good"
-    assert "not an option letter" in next(one.detail for one in dropped if one.id == "bad")
+    details = {one.id: one.detail for one in dropped}
+    assert "not an option letter" in details["bad"]
+    assert "cannot be parsed" in details["cut"]
 
 
 def test_a_guess_counts_when_it_answers_at_once_and_ends(grader: Grader) -> None:
-    problems = {name: problem(name) for name in "abcd"}
+    problems = [problem(name) for name in "abcd"]
     guesses = [
         guess("a", "Answer: 7"),
-        guess("a", "7"),
+        guess("a", "7", sample=1),
         guess("b", "Answer: 8"),
         guess("c", "◁think▷3 + 4◁/think▷Answer: 7"),
         guess("d", "Answer: 7", StopReason.LENGTH),
     ]
-    assert right_guesses(guesses, problems.__getitem__, grader) == {"a": 2}
+    groups = grade_rollouts(grader, problems, guesses, 1.0, SOME_THINKING)
+    assert [sum(one.accuracy for one in group.responses) for group in groups] == [2, 0, 0, 0]
+    spans = [one.verdict.span for one in groups[0].responses]
+    assert spans == [(8, 9), (0, 1)], "in the guess, not in what it is graded behind"
 
 
 class FakeFleet:
@@ -145,7 +153,7 @@ class FakeFleet:
     asked: list[str] = []  # noqa: RUF012
     dies_at = ""
 
-    def __init__(self, checkpoint: Path, rollout: RolloutConfig) -> None:
+    def __init__(self, checkpoint: Path, rollout: RolloutConfig, seed: int) -> None:
         return
 
     def __enter__(self) -> FakeFleet:
@@ -156,13 +164,14 @@ class FakeFleet:
 
     def submit(self, problems, settings):
         assert settings.response_prefix == "◁think▷\n\n◁/think▷"
-        return [problem.id for problem in problems for _ in range(settings.samples)]
+        return [(problem.id, sample) for problem in problems for sample in range(settings.samples)]
 
-    def collect(self, names):
+    def collect(self, guesses):
+        names = list(dict.fromkeys(name for name, _ in guesses))
         if self.dies_at in names:
             raise RuntimeError("killed")
-        self.asked.extend(dict.fromkeys(names))
-        return [guess(name, "Answer: 7") for name in names], []
+        self.asked.extend(names)
+        return [guess(name, "Answer: 7", sample=sample) for name, sample in guesses], []
 
 
 def record(name: str, answer: str, **more: Any) -> dict[str, Any]:
@@ -172,8 +181,8 @@ def record(name: str, answer: str, **more: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def fleet(monkeypatch: pytest.MonkeyPatch) -> type[FakeFleet]:
-    monkeypatch.setattr(curate, "Fleet", FakeFleet)
-    monkeypatch.setattr(curate, "check_weights", lambda folder: None)
+    monkeypatch.setattr(sampling, "Fleet", FakeFleet)
+    monkeypatch.setattr(curate, "check_checkpoint", lambda folder: None)
     monkeypatch.setattr(FakeFleet, "asked", [])
     return FakeFleet
 
@@ -226,7 +235,7 @@ def test_after_a_kill_only_the_rest_is_guessed_at(
     guesses = tmp_path / "out.guesses.jsonl"
     guesses.write_bytes(guesses.read_bytes()[:-3])
     monkeypatch.setattr(fleet, "dies_at", "")
-    with pytest.raises(ConfigError, match=r"out\.guesses\.jsonl: was sampled with tries 4, not 5"):
+    with pytest.raises(ConfigError, match=r"out\.guesses\.jsonl: .*samples was 4, is 5"):
         curated(tries=5)
     fleet.asked.clear()
     curated()

@@ -11,7 +11,7 @@ import pytest
 from kvl.configs.errors import ConfigError
 from kvl.evaluation.grade_file import BadRow, grade_file, options_of, row_of
 from kvl.problems.types import AnswerType
-from kvl.rewards.types import Policy
+from kvl.rewards.types import Strictness
 
 ROWS = [
     {"answer": "5", "response": "There are 5.", "answer_type": "number", "id": "n"},
@@ -148,7 +148,7 @@ def test_an_unwritable_output_is_one_line(tmp_path, out):
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"answer": "5", "response": "5"}\n')
     with pytest.raises(ConfigError, match="--out"):
-        grade_file(rows, tmp_path / out, Policy.EVAL, workers=1, timeout=2.0)
+        grade_file(rows, tmp_path / out, Strictness.EVAL, workers=1, timeout=2.0)
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
 
 

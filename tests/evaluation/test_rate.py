@@ -11,15 +11,9 @@ import pytest
 from kvl.configs.errors import ConfigError
 from kvl.configs.rl import GraderConfig
 from kvl.configs.rollout import EngineConfig, RolloutConfig
-from kvl.evaluation import rate
-from kvl.problems.types import AnswerType, Problem
-from kvl.rollouts.types import (
-    Rollout,
-    RolloutFailure,
-    SamplingSettings,
-    Segment,
-    StopReason,
-)
+from kvl.evaluation import rate, sampling
+from kvl.problems.types import Problem
+from kvl.rollouts.types import Rollout, RolloutFailure, SamplingSettings, Segment, StopReason
 
 ROWS = [
     {"id": f"p{i}", "question": f"{i}?", "answer": f"{i}", "answer_type": "number", "mine": "ö" * i}
@@ -33,7 +27,7 @@ class FakeFleet:
     asked: list[str] = []  # noqa: RUF012
     dies_at = ""
 
-    def __init__(self, *_: object) -> None:
+    def __init__(self, *_: object, **__: object) -> None:
         return
 
     def __enter__(self) -> FakeFleet:
@@ -70,8 +64,8 @@ class FakeFleet:
 
 @pytest.fixture
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(rate, "Fleet", FakeFleet)
-    monkeypatch.setattr(rate, "check_weights", lambda folder: None)
+    monkeypatch.setattr(sampling, "Fleet", FakeFleet)
+    monkeypatch.setattr(rate, "check_checkpoint", lambda folder: None)
     monkeypatch.setattr(FakeFleet, "asked", [])
     monkeypatch.setattr(FakeFleet, "dies_at", "")
     path = tmp_path / "in.jsonl"
@@ -108,57 +102,34 @@ def test_every_row_gets_its_rate_and_keeps_its_columns(source: Path) -> None:
 def test_after_a_kill_only_the_rest_is_sampled(
     source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = rated(source).read_bytes()
-    out = source.with_name("out.jsonl")
+    out, path = source.with_name("out.jsonl"), source.with_name("out.samples.jsonl")
+    expected = rated(source).read_bytes(), path.read_bytes()
     out.unlink()
+    path.unlink()
     monkeypatch.setattr(FakeFleet, "dies_at", "p4")
     with pytest.raises(RuntimeError, match="killed"):
         rated(source)
-    # The kill came while the last line was written, in the middle of a letter.
-    out.write_bytes(out.read_bytes()[: -len('", "pass_rate": 0.5}\n') - 1])
+    assert not out.exists()
+    # The kill came while the last line was written.
+    path.write_bytes(path.read_bytes()[:-9])
     monkeypatch.setattr(FakeFleet, "dies_at", "")
     monkeypatch.setattr(FakeFleet, "asked", [])
-    assert rated(source).read_bytes() == expected
+    rated(source)
+    assert (out.read_bytes(), path.read_bytes()) == expected
     assert FakeFleet.asked == ["p3", "p4", "p5"]
 
 
-@pytest.mark.parametrize(("deterministic", "ahead"), [(False, 2), (True, 1)])
-def test_the_engines_have_a_chunk_while_another_is_awaited(
-    source: Path, deterministic: bool, ahead: int
-) -> None:
-    problems = [Problem(f"p{i}", "?", (), "3", AnswerType.NUMBER) for i in range(6)]
-    rollout = RolloutConfig(engine=EngineConfig(max_num_seqs=4, deterministic=deterministic))
-    asked = []
-
-    class Watched(FakeFleet):
-        def collect(self, submitted: Any) -> Any:
-            asked.append(len(self.asked))
-            return super().collect(submitted)
-
-    chunks = rate.in_chunks(Watched(), problems, SamplingSettings(4), rollout, "x")  # pyright: ignore
-    assert [one.id for chunk in chunks for one in chunk.problems] == [f"p{i}" for i in range(6)]
-    assert asked == [min(6, 2 * (turn + ahead)) for turn in range(3)]
-
-
-@pytest.mark.parametrize("cut", range(1, 60, 7))
-def test_a_line_cut_anywhere_is_dropped(source: Path, cut: int) -> None:
-    out = rated(source)
-    whole = out.read_bytes()
-    out.write_bytes(whole[:-cut])
-    settings = json.loads(out.with_suffix(".json").read_text())["settings"]
-    rates = rate.begin_or_resume(out, out.with_suffix(".json"), settings)
-    assert len(rates) == len(out.read_bytes().splitlines())
-    assert whole.startswith(out.read_bytes())
-    assert out.read_bytes().endswith(b"\n")
-
-
 def test_other_settings_do_not_continue_a_file(source: Path) -> None:
-    rated(source)
-    with pytest.raises(ConfigError, match=r"sampled with samples 4, not 6; delete it or choose"):
+    out = rated(source)
+    with pytest.raises(ConfigError, match=r"samples was 4, is 6\); delete it or choose"):
         rated(source, samples=6)
-    source.with_name("out.json").unlink()
-    with pytest.raises(ConfigError, match=r"no out\.json says how it was sampled"):
+    source.with_name("out.samples.settings.json").unlink()
+    with pytest.raises(ConfigError, match=r"no out\.samples\.settings\.json says how"):
         rated(source)
+    source.with_name("out.samples.jsonl").unlink()
+    with pytest.raises(ConfigError, match=r"out\.jsonl: exists, and no out\.samples\.jsonl"):
+        rated(source)
+    assert len(out.read_text().splitlines()) == 5
 
 
 def test_the_input_is_never_the_output(source: Path) -> None:

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 
-from kvl.evaluation.records import write_transcripts
+import pytest
+from kvl.evaluation.records import (
+    json_line,
+    record_of,
+    recorded,
+    responses_of,
+    write_transcripts,
+)
 from kvl.evaluation.types import GradedResponse, Group
 from kvl.problems.types import AnswerType, ImageSource, Problem
 from kvl.rewards.types import Outcome, Verdict
 from kvl.rollouts.types import Rollout, Segment, StopReason
 from PIL import Image
+
+DOCS = Path(__file__).parents[2] / "docs/records.md"
 
 
 def png_bytes() -> bytes:
@@ -73,4 +83,35 @@ def test_transcripts_hold_each_image_once_and_every_response(tmp_path: Path) -> 
     assert right["span"] == [6, 7]
     assert right["versions"] == [5, 5]
     assert right["text"] == "right \u2028 text"
+    assert (wrong["parts"], wrong["reward"]) == ({}, None), "not rewarded is not a reward of 0"
     assert (wrong["outcome"], wrong["reason"], wrong["advantage"]) == ("no_answer", "nothing", None)
+
+
+def test_a_record_is_read_back_as_it_was(tmp_path: Path) -> None:
+    own = group("a")
+    record = json.loads(json_line(record_of(own, tmp_path)))
+    assert responses_of(record) == tuple(recorded(one) for one in own.responses)
+    assert responses_of({"responses": [{**record["responses"][0], "newer": 1}]})
+    for broken in ({}, {"responses": [{}]}, {"responses": 3}, {"responses": [{"outcome": "?"}]}):
+        with pytest.raises((ValueError, TypeError, KeyError)):
+            responses_of(broken)
+
+
+def test_the_documented_line_is_what_is_written(tmp_path: Path) -> None:
+    (line,) = re.findall(r"```json\n(.*)\n```", DOCS.read_text(encoding="utf-8"))
+    shown = json.loads(line)
+    written = json.loads(json_line(record_of(group("a"), tmp_path)))
+    assert list(shown) == list(written)
+    assert list(shown["responses"][0]) == list(written["responses"][0])
+    (response,) = responses_of(shown)
+    start, end = response.span or (0, 0)
+    assert response.text[start:end] == response.extracted
+    assert response.accuracy == 1
+    described = re.findall(r"^\| `(.*?)` \|", DOCS.read_text(encoding="utf-8"), re.MULTILINE)
+    named = {name for cell in described for name in cell.split("`, `")}
+    assert {*shown, *shown["responses"][0]} <= named
+
+
+def test_half_a_surrogate_pair_is_escaped() -> None:
+    assert json_line({"text": "数"}) == '{"text": "数"}'
+    assert json_line({"text": "数\ud800"}).isascii()

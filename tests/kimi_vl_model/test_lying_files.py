@@ -199,7 +199,7 @@ CONFIG = [
     ("text_config.num_key_value_heads", 1, "must be equal to num_attention_heads"),
     ("text_config.first_k_dense_replace", 4, "must not exceed num_hidden_layers"),
     ("text_config.qk_rope_head_dim", 63, "should be a multiple of 2"),
-    ("text_config.rms_norm_eps", -1e-5, "should be greater than 0"),
+    ("text_config.rms_norm_eps", -1e-5, "should be greater than or equal to 0.0"),
     ("text_config.rope_theta", "800000", "should be a valid number"),
     ("text_config.norm_topk_prob", 1, "should be a valid boolean"),
     ("text_config.hidden_act", "gelu", "should be 'silu', not 'gelu'"),

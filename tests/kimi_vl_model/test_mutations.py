@@ -105,6 +105,8 @@ def set_somewhere(tree: Any, random_: random.Random) -> None:
             places.append((inner, key))
             if isinstance(value, dict | list):
                 waiting.append(value)
+    if not places:
+        return
     inner, key = random_.choice(places)
     kind = random_.random()
     if kind < 0.8:

@@ -16,7 +16,6 @@ from kvl.kimi_vl_model.packing import (
     PackedSequences,
     PromptedSequence,
     pack_sequences,
-    shared_length,
 )
 from kvl.kimi_vl_model.routing import NO_ROUTE
 
@@ -82,9 +81,10 @@ def test_a_shared_prompt_changes_neither_logprobs_nor_gradients(
             model.gradient_checkpointing_enable()
         made = sequences(model.config.media_placeholder_token_id, routed)
         packed = pack_sequences(made, share)
-        assert packed.input_ids_T.numel() == (
-            shared_length(made) if share else sum(len(s.prompt) + len(s.response) for s in made)
-        )
+        prompts = [one.prompt for one in made]
+        responses = sum(len(one.response) for one in made)
+        laid = sum(map(len, set(prompts) if share else prompts))
+        assert packed.input_ids_T.numel() == laid + responses
         logprob_R = logprobs(model, packed)
         weight_R = torch.linspace(-1, 1, len(logprob_R))
         (logprob_R * weight_R).mean().backward()

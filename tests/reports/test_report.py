@@ -43,8 +43,11 @@ def add_metrics(run_dir: Path, iterations: int) -> None:
             recorder.log(iteration, metrics)
 
 
-def sample(right: bool, text: str = "◁think▷3 + 4◁/think▷Answer: 7<|im_end|>") -> dict[str, Any]:
+def sample(
+    right: bool, text: str = "◁think▷3 + 4◁/think▷Answer: 7<|im_end|>", temperature: float = 1.0
+) -> dict[str, Any]:
     return {
+        "temperature": temperature,
         "text": text,
         "extracted": "7" if right else None,
         "outcome": "correct" if right else "incorrect",
@@ -62,8 +65,7 @@ def row(name: str, right: bool, image: str = "images/a.png", **changes: Any) -> 
         "images": [image],
         "answer": "7",
         "options": [],
-        "samples": [sample(right), sample(not right)],
-        "greedy": sample(right),
+        "responses": [sample(right, temperature=0.0), sample(right), sample(not right)],
     } | changes
 
 
@@ -91,7 +93,7 @@ def run_dir(tmp_path: Path) -> Path:
     (folder / "config.yaml").write_text(CONFIG)
     add_metrics(folder, 30)
     add_evaluation(folder, "before", [row("sums/1", False), row("angles/1", True)], 0.4)
-    attacked = row("sums/1", True, greedy=sample(True, ATTACK))
+    attacked = row("sums/1", True, responses=[sample(True, ATTACK, temperature=0.0)])
     broken = row("angles/1", True, image="images/gone.png", question="<i>sly</i> <image1>")
     add_evaluation(folder, "after", [attacked, broken], 0.65)
     sft = tmp_path / "sft"
@@ -219,6 +221,41 @@ def test_the_choice_of_rollouts_mixes_families_and_changes(tmp_path: Path) -> No
         "wrong both times": 10,
     }
     assert change_counts({"after": after}) == {}
+
+
+def test_records_of_older_versions_are_shown(tmp_path: Path) -> None:
+    old = row("sums/1", True)
+    del old["responses"]
+    drawn = {"samples": [sample(False), sample(True)], "greedy": sample(True, "greedy text")}
+    for one in (*drawn["samples"], drawn["greedy"]):
+        del one["temperature"]
+    rows = {"before": [old | drawn], "after": [row("sums/1", False)]}
+    (card,) = evaluation_cards(rows, tmp_path)
+    before, after = card.responses
+    assert (before.answer, before.siblings) == ("greedy text", ("incorrect", "correct"))
+    assert after.siblings == ("incorrect", "correct")
+    assert change_counts(rows)["right → wrong"] == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"responses": None},
+        {"responses": [3, None, {}]},
+        {"responses": {"text": "a"}, "samples": 4, "greedy": "x"},
+        {"responses": [{"text": None, "tokens": "9", "extracted": ["7"], "reward": "high"}] * 2},
+        {"images": "a.png", "options": "AB", "id": ["odd"], "answer": ["7", "8"], "level": {}},
+    ],
+)
+def test_odd_records_cost_only_themselves(run_dir: Path, changes: dict[str, Any]) -> None:
+    add_evaluation(run_dir, "after", [row("sums/1", True) | changes, row("angles/1", True)], 0.5)
+    assert "angles" in write_report(run_dir).read_text()
+    for path in (run_dir / "evaluation").glob("*.json*"):
+        path.unlink()
+    (run_dir / "transcripts").mkdir()
+    line = json.dumps(row("sums/1", True) | changes)
+    (run_dir / "transcripts/iteration_000001.jsonl").write_text(line + "\n")
+    assert "sums" in write_report(run_dir).read_text()
 
 
 def test_duration() -> None:

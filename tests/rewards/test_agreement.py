@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from kvl.rewards.grader import Grader
-from kvl.rewards.types import GradeRequest, Outcome, Policy
+from kvl.rewards.types import GradeRequest, Outcome, Strictness
 
 SAMPLE = Path(__file__).resolve().parents[1] / "data/graded_responses/sample.jsonl"
 
@@ -14,7 +14,7 @@ SAMPLE = Path(__file__).resolve().parents[1] / "data/graded_responses/sample.jso
 def judged():
     rows = [json.loads(line) for line in SAMPLE.read_text(encoding="utf-8").splitlines()]
     requests = [GradeRequest.of_row(row) for row in rows]
-    with Grader(workers=2, timeout_seconds=30, policy=Policy.EVAL) as grader:
+    with Grader(workers=2, timeout_seconds=30, policy=Strictness.EVAL) as grader:
         return list(zip(rows, grader.grade(requests), strict=True))
 
 

@@ -5,7 +5,7 @@ import sys
 import pytest
 from kvl.configs.base import SettingsError
 from kvl.rewards.combine import Combination, Rewards, RewardSpec
-from kvl.rewards.registry import UnknownReward, find
+from kvl.rewards.plugins.registry import UnknownReward, find
 from kvl.rewards.testing import make_batch, make_sample
 from kvl.rewards.types import Outcome
 

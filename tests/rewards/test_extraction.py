@@ -92,7 +92,7 @@ def test_the_thinking_is_never_searched():
     assert extract_answer(response("Answer: 6", thinking=r"\boxed{5}")).text == "6"
 
 
-@pytest.mark.parametrize("module", ["types", "length", "extraction", "grader"])
+@pytest.mark.parametrize("module", ["types", "length", "grading.reading.extraction", "grader"])
 def test_importing_loads_no_symbolic_mathematics(module):
     check = (
         f"import sys, kvl.rewards.{module}; "

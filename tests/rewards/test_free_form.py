@@ -3,7 +3,7 @@
 import pytest
 from kvl.problems.types import AnswerType
 from kvl.rewards.grader import Grader
-from kvl.rewards.types import GradeRequest, Outcome, Policy
+from kvl.rewards.types import GradeRequest, Outcome, Strictness
 
 ANIMALS = ("a hawk", "garter snakes", "grasshoppers", "plants increase", "nothing happens")
 LENGTHS = ("12 cm", "15 cm", "$\\frac{7}{2}$ cm", "$6:\\pi$", "$5\\sqrt{3}$ m")
@@ -13,7 +13,7 @@ TEN = tuple(f"item {number}" for number in range(10, 20))
 
 @pytest.fixture(scope="module")
 def grade():
-    with Grader(workers=1, timeout_seconds=30, policy=Policy.EVAL) as grader:
+    with Grader(workers=1, timeout_seconds=30, policy=Strictness.EVAL) as grader:
 
         def verdict(kind, gold, response, options=(), precision=None):
             request = GradeRequest(response, gold, AnswerType(kind), tuple(options), precision)

@@ -4,7 +4,7 @@ import pytest
 from kvl.problems.types import AnswerType
 from kvl.rewards.grader import Grader
 from kvl.rewards.grading.gold import BadGold, check_gold
-from kvl.rewards.types import GradeRequest, Outcome, Policy
+from kvl.rewards.types import GradeRequest, Outcome, Strictness
 
 
 def request(kind, gold, options=0):
@@ -72,7 +72,7 @@ def test_of_several_golds_the_bad_one_is_named():
         check_gold(request("number", ()))
 
 
-@pytest.fixture(scope="module", params=list(Policy))
+@pytest.fixture(scope="module", params=list(Strictness))
 def grade(request):
     with Grader(workers=1, timeout_seconds=30, policy=request.param) as grader:
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kvl.problems.types import AnswerType
 from kvl.rewards.grader import Grader
-from kvl.rewards.types import GradeRequest, Outcome, Policy
+from kvl.rewards.types import GradeRequest, Outcome, Strictness
 
 OPTIONS = ("$12 \\mathrm{~cm}$", "$15 \\mathrm{~cm}$", "$\\frac{1}{2}$", "red", "triangle $ABC$")
 
@@ -334,7 +334,7 @@ GOLDS = [
 ]
 
 
-@pytest.mark.parametrize("policy", list(Policy))
+@pytest.mark.parametrize("policy", list(Strictness))
 def test_no_content_makes_the_grader_raise_or_fail(policy):
     with Grader(workers=1, timeout_seconds=30, policy=policy) as grader:
 

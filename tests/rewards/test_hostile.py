@@ -4,7 +4,7 @@ import pytest
 from kvl.problems.types import AnswerType
 from kvl.rewards.grader import Grader
 from kvl.rewards.testing.hostile_corpus import hostile_answers
-from kvl.rewards.types import GradeRequest, Outcome, Policy
+from kvl.rewards.types import GradeRequest, Outcome, Strictness
 
 EVERY = 7
 SANE = GradeRequest("◁think▷x◁/think▷\\boxed{\\sqrt{12}}", "2\\sqrt{3}", AnswerType.EXPRESSION)
@@ -17,7 +17,7 @@ def test_the_corpus_is_large_and_varied():
     assert max(len(attack.request.response) for attack in attacks) >= 1_000_000
 
 
-@pytest.mark.parametrize("policy", list(Policy))
+@pytest.mark.parametrize("policy", list(Strictness))
 def test_no_attack_is_correct_runs_code_or_ends_the_pool(policy, tmp_path):
     marker = tmp_path / "executed"
     attacks = [a for a in hostile_answers(str(marker)) if policy in a.policies][::EVERY]

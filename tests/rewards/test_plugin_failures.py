@@ -11,14 +11,13 @@ from pathlib import Path
 import psutil
 import pytest
 from kvl.configs.errors import ConfigError
-from kvl.configs.loading import load_config
-from kvl.configs.rl import RLConfig
-from kvl.rewards import plugin_pool, plugin_process
 from kvl.rewards.combine import Rewards, RewardSpec
-from kvl.rewards.plugin_process import describe
-from kvl.rewards.plugin_worker import NotLoaded
+from kvl.rewards.plugins import plugin_pool, plugin_process
+from kvl.rewards.plugins.plugin_process import describe
+from kvl.rewards.plugins.plugin_worker import NotLoaded
 from kvl.rewards.testing import make_batch, make_sample
 from kvl.rewards.types import Outcome
+from kvl.rl.config import load_rl_config
 
 GOOD, BAD = make_sample("7", tokens=40), make_sample("7", tokens=200)
 
@@ -211,7 +210,7 @@ def test_a_config_with_a_plugin_that_cannot_be_imported_is_one_error(
     head = "run_dir: run\ncheckpoint: ckpt\nproblems: {path: p.jsonl}\n"
     config.write_text(f"{head}rewards:\n  - type: accuracy\n  - type: {name}\n")
     with pytest.raises(ConfigError) as error:
-        load_config(config, RLConfig)
+        load_rl_config(config)
     (line,) = str(error.value).splitlines()
     assert line.startswith(f"{config}:6: rewards.1: reward {name}: ")
     assert reason in line
@@ -348,7 +347,7 @@ def test_a_users_folders_named_like_packages_are_not_imported(tmp_path):
     script = tmp_path / "sub" / "script.py"
     script.write_text(
         "from kvl.rewards.combine import Rewards, RewardSpec\n"
-        "from kvl.rewards.grading.math_pool import MathJob, MathPool\n"
+        "from kvl.rewards.grading.math_pool import Comparison, MathPool\n"
         "from kvl.rewards.testing import make_batch\n"
         "if __name__ == '__main__':\n"
         "    for spec in (RewardSpec('./own.py:f'), RewardSpec('own:f', import_from='.')):\n"
@@ -356,7 +355,7 @@ def test_a_users_folders_named_like_packages_are_not_imported(tmp_path):
         "            ((first, *_),) = rewards.score([make_batch()])\n"
         "            print(first.gradable, first.reason)\n"
         "    pool = MathPool(1, 60)\n"
-        "    print(pool.submit(MathJob('1', '1')).result().outcome)\n"
+        "    print(pool.submit(Comparison('1', '1')).result().outcome)\n"
         "    pool.close()\n"
     )
     ended = subprocess.run(

@@ -6,7 +6,7 @@ from kvl.rewards.grader import Grader
 from kvl.rewards.grading.options.copied_options import without_copied_options
 from kvl.rewards.grading.options.option_letters import letter_patterns
 from kvl.rewards.grading.reading.denials import is_bound, is_taken_back
-from kvl.rewards.types import GradeRequest, Outcome, Policy
+from kvl.rewards.types import GradeRequest, Outcome, Strictness
 
 ANIMALS = ("cat", "dog", "cow", "pig")
 LENGTHS = ("12 cm", "15 cm", "20 cm", "25 cm")
@@ -17,7 +17,7 @@ GASES = ("氢气", "氧气", "氮气")
 
 @pytest.fixture(scope="module")
 def accepts():
-    with Grader(workers=1, timeout_seconds=30, policy=Policy.EVAL) as grader:
+    with Grader(workers=1, timeout_seconds=30, policy=Strictness.EVAL) as grader:
 
         def verdict(kind, gold, response, options=(), question=""):
             request = GradeRequest(response, gold, AnswerType(kind), options, question=question)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from kvl.rewards.returned import (
+from kvl.rewards.plugins.returned import (
     LARGEST_VALUE,
     Crash,
     checked,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
 
 import numpy as np
 import pytest
-from kvl.rewards.signatures import UnusableSignature, function_of
+from kvl.rewards.plugins.signatures import UnusableSignature, function_of
 from kvl.rewards.testing import make_batch, make_sample
 from pydantic import Field, ValidationError
 from trl.rewards.accuracy_rewards import accuracy_reward

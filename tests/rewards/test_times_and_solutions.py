@@ -3,10 +3,10 @@
 import pytest
 from kvl.problems.types import AnswerType
 from kvl.rewards.grader import Grader
-from kvl.rewards.types import GradeRequest, Outcome, Policy
+from kvl.rewards.types import GradeRequest, Outcome, Strictness
 
 
-@pytest.fixture(scope="module", params=list(Policy))
+@pytest.fixture(scope="module", params=list(Strictness))
 def grade(request):
     with Grader(workers=1, timeout_seconds=30, policy=request.param) as grader:
 
@@ -26,6 +26,15 @@ def grade(request):
         ("expression", "1:30", "half past one"),
         ("expression", "1:2", "2:4"),
         ("expression", "2:3", "10:15"),
+        ("expression", "00:30", "12:30 am"),
+        ("expression", "13:05", "1:05 pm"),
+        ("expression", "6:15", "quarter past six"),
+        ("expression", "6:45", "quarter to seven"),
+        ("expression", "3:00", "3 o'clock"),
+        ("expression", "3:00", "three o’clock"),
+        ("expression", "1:1", "1:1"),
+        ("expression", "1:1", "2:2"),
+        ("expression", "3:4:5", "6:8:10"),
     ],
 )
 def test_a_time_however_it_is_written_is_that_time(grade, kind, gold, answer):
@@ -40,6 +49,16 @@ def test_a_time_however_it_is_written_is_that_time(grade, kind, gold, answer):
         ("expression", "1:30", "2:60"),
         ("expression", "1:30", "0.0333"),
         ("expression", "1:2", "1:3"),
+        ("expression", "12:00", "0:00"),
+        ("expression", "13:05", "1:05"),
+        ("expression", "1:05", "13:05"),
+        ("expression", "6:45", "quarter past seven"),
+        ("expression", "3:00", "3"),
+        ("expression", "7:00", "0:07"),
+        ("expression", "2:30", "2.5"),
+        ("expression", "3:4:5", "3:4"),
+        ("expression", "2:30", "5:75"),
+        ("expression", "10:30", "21:63"),
     ],
 )
 def test_a_time_is_never_a_ratio(grade, kind, gold, answer):
@@ -62,6 +81,9 @@ def test_a_time_is_never_a_ratio(grade, kind, gold, answer):
         ("expression", "x<-1 or x>3", "x>3 or x<-1"),
         ("expression", "x=\\pm2", "x=2 \\text{ or } x=-2"),
         ("expression", "x=1或x=2", "x=2或x=1"),
+        ("expression", "x=3", "3"),
+        ("expression", "x=2 or x=3", "2 or 3"),
+        ("expression", "x=-1\\pm\\sqrt2", "x=-1+\\sqrt2 \\text{ or } x=-1-\\sqrt2"),
     ],
 )
 def test_solutions_may_come_in_any_order_and_form(grade, kind, gold, answer):
@@ -81,6 +103,10 @@ def test_solutions_may_come_in_any_order_and_form(grade, kind, gold, answer):
         ("expression", "x=2", "x=2 or x=3"),
         ("expression", "x<-1 or x>3", "x>3"),
         ("expression", "x=\\pm2", "x=2"),
+        ("expression", "x=3", "y=3"),
+        ("expression", "x=\\frac{1}{2^{99}}", "x=\\frac{1}{2^{98}}"),
+        ("expression", "x=0", "x=0 or x=1"),
+        ("expression", "x=-1\\pm\\sqrt2", "x=1\\pm\\sqrt2"),
     ],
 )
 def test_missing_further_and_other_solutions_are_not_correct(grade, kind, gold, answer):

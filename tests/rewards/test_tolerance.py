@@ -3,10 +3,10 @@
 import pytest
 from kvl.problems.types import AnswerType
 from kvl.rewards.grader import Grader
-from kvl.rewards.types import GradeRequest, Outcome, Policy
+from kvl.rewards.types import GradeRequest, Outcome, Strictness
 
 
-@pytest.fixture(scope="module", params=list(Policy))
+@pytest.fixture(scope="module", params=list(Strictness))
 def grade(request):
     with Grader(workers=1, timeout_seconds=30, policy=request.param) as grader:
 

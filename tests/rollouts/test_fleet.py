@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +20,7 @@ from kvl.rollouts.types import (
     Segment,
     StopReason,
 )
+from ray import cloudpickle
 
 
 class FakeWorker:
@@ -80,6 +82,8 @@ def problem(name: str) -> Problem:
 
 @pytest.fixture
 def fakes(cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Workers do not import from the directory that a command was started in.
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
     monkeypatch.setattr(fleet_module, "RolloutWorker", FakeWorker)
 
 
@@ -178,3 +182,11 @@ def test_shutdown_twice_is_fine(fakes: None) -> None:
     fleet = Fleet("folder", RolloutConfig(workers=1))
     fleet.shutdown()
     fleet.shutdown()
+
+
+def test_probes_reach_every_worker_and_what_fails_is_missing(fakes: None) -> None:
+    with Fleet("nowhere", RolloutConfig(workers=2)) as fleet:
+        everyones = fleet.sample_everywhere([problem("a"), problem("bad")], SamplingSettings(1))
+    assert [[rollout.problem_id for rollout in own] for own in everyones] == [["a"], ["a"]]
+    # Each worker samples with the seed of its own engine.
+    assert [own[0].response_token_ids for own in everyones] == [(0,), (1,)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from kvl.configs.common import ProblemSource
 from kvl.configs.errors import ConfigError, KVLError
 from kvl.configs.rl import GraderConfig
 from kvl.configs.rollout import EngineConfig, RolloutConfig
+from kvl.evaluation import sampling
 from kvl.kimi_vl_model.checkpoint import load_model
 from kvl.kimi_vl_model.logprobs import token_logprobs
 from kvl.kimi_vl_model.processing import KimiVLProcessor
@@ -22,10 +24,9 @@ from kvl.problems.loading import load_problems
 from kvl.problems.prompt import prompt_parts, target_text
 from kvl.problems.types import ImageSource, Problem
 from kvl.rollouts.types import Rollout, RolloutFailure, SamplingSettings, Segment, StopReason
-from kvl.sft import distill as distill_module
+from kvl.run_files.identity import digest
 from kvl.sft.data import build_dataset
 from kvl.sft.distill import Choice, distill
-from kvl.sft.distill_samples import weights_digest
 from kvl.sft.preference_training import PreferenceCollator, preference_policy
 from trl.data_utils import is_conversational, prepare_multimodal_messages
 from trl.trainer.dpo_config import DPOConfig
@@ -107,7 +108,7 @@ def fleet(monkeypatch: pytest.MonkeyPatch) -> type[ScriptedFleet]:
         asked: list[str] = []  # noqa: RUF012
 
     Fleet.script = staticmethod(script)
-    monkeypatch.setattr(distill_module, "Fleet", Fleet)
+    monkeypatch.setattr(sampling, "Fleet", Fleet)
     return Fleet
 
 
@@ -143,7 +144,7 @@ def test_rows_are_problems_that_train_reads_as_they_are(
         assert [i.read() for i in problem.images] == [i.read() for i in original.images]
         provenance = {
             "checkpoint": str(checkpoint),
-            "weights": weights_digest(checkpoint),
+            "weights": digest(checkpoint),
             "sample": 1,
             "samples": 4,
             "seed": 5,
@@ -226,6 +227,17 @@ def test_a_problem_that_changed_is_sampled_again(
     assert rows[1]["question"].startswith("What else")
 
 
+def test_a_gold_that_no_answer_can_meet_is_named_and_not_asked(
+    fleet, run, make_problem: MakeProblem, tmp_path: Path, capsys
+) -> None:
+    problems = [make_problem(index) for index in range(2, 5)]
+    problems[1] = replace(problems[1], answer="see the figure")
+    write_jsonl(problems, tmp_path / "problems.jsonl")
+    assert len(run(tmp_path / "set.jsonl", path=tmp_path / "problems.jsonl")) == 2
+    assert fleet.asked == ["number/2", "number/4"]
+    assert "skipped number/3: gold answer 'see the figure' is not" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -254,7 +266,7 @@ def test_a_damaged_line_of_samples_is_named(fleet, run, tmp_path: Path) -> None:
     run(tmp_path / "set.jsonl")
     log = tmp_path / "set.samples.jsonl"
     log.write_text("{}\n" + log.read_text())
-    with pytest.raises(KVLError, match=r"set\.samples\.jsonl:1: not a line of samples"):
+    with pytest.raises(KVLError, match=r"set\.samples\.jsonl:1: not a line of records"):
         run(tmp_path / "set.jsonl")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from kvl.evaluation.records import Response, pass_rate
 from kvl.kimi_vl_model.processing import KimiVLProcessor
 from kvl.problems.prompt import target_text
 from kvl.problems.types import Problem
@@ -13,12 +14,11 @@ from kvl.rewards.types import Outcome
 from kvl.rollouts.types import StopReason
 from kvl.sft.data import build_dataset
 from kvl.sft.distill_selection import (
-    Response,
     demonstration,
     diverse,
     longer_negatives,
-    pass_rate,
     shortest,
+    usable,
 )
 
 MakeProblem = Callable[..., Problem]
@@ -59,7 +59,7 @@ def test_the_shortest_usable_response_is_kept() -> None:
     ],
 )
 def test_a_response_whose_format_is_not_exact_is_never_kept(text: str) -> None:
-    assert not response(0, text).usable
+    assert not usable(response(0, text))
 
 
 @pytest.mark.parametrize(

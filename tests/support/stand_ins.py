@@ -16,7 +16,6 @@ from typing import Any, Self, TypeVar
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from kvl.configs.rl import RLConfig
 from kvl.configs.rollout import RolloutConfig
 from kvl.kimi_vl_model.checkpoint import (
@@ -216,8 +215,6 @@ class LocalLearner:
     """One rank, called as `LearnerGroup` is."""
 
     def __init__(self, config: RLConfig) -> None:
-        # Accelerate keeps the settings of the first learner of a process.
-        AcceleratorState._reset_state(True)
         self.rank = Learner(config, RankAddress(0, 1, "", 0))
         self.take, self.update = self.rank.take, self.rank.update
         self.score, self.export = self.rank.score, self.rank.export
@@ -229,7 +226,6 @@ class LocalLearner:
             yield bucket
 
     def close(self) -> None:
-        AcceleratorState._reset_state(True)
         self.is_open = False
 
 

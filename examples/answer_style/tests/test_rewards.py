@@ -1,4 +1,4 @@
-from kvl.rewards.registry import find
+from kvl.rewards.plugins.registry import find
 from kvl.rewards.testing import check_reward, grade, make_batch, make_sample
 
 

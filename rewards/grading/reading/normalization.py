@@ -7,6 +7,9 @@ separators and hedges are decided elsewhere.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
+
+MAX_CACHED_CHARACTERS = 300
 
 _FULL_WIDTH = {0xFF01 + offset: 0x21 + offset for offset in range(0x5E)}
 _CHARACTERS = str.maketrans(
@@ -181,6 +184,16 @@ def plain(text: str) -> str:
     Words stay apart from numbers ("5 cm") and so do two numbers ("5 6"), since joining them
     would make a different answer.
     """
+    return _short(text) if len(text) <= MAX_CACHED_CHARACTERS else _plain(text)
+
+
+# One comparison reads both of its sides several times, and the samples of a group share a gold.
+@lru_cache(maxsize=4096)
+def _short(text: str) -> str:
+    return _plain(text)
+
+
+def _plain(text: str) -> str:
     text = text.strip()
     while match := _MARKDOWN.match(text):
         text = match[2].strip()

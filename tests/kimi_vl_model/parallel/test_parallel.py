@@ -17,9 +17,10 @@ from kvl.kimi_vl_model.adapters import add_adapters, merged_state
 from kvl.kimi_vl_model.checkpoint import export_checkpoint, iterate_tensors, load_model
 from kvl.kimi_vl_model.modeling import KimiVLForConditionalGeneration
 from kvl.kimi_vl_model.parallel.loading import load_sharded
-from kvl.kimi_vl_model.parallel.mesh import ParallelPlan, local_rows, whole
+from kvl.kimi_vl_model.parallel.mesh import ParallelPlan
 from kvl.kimi_vl_model.parallel.optimizer import ShardedOptimizer, clip_gradients
 from kvl.kimi_vl_model.parallel.saved_state import load_state, save_state
+from kvl.kimi_vl_model.slices import local_rows, whole
 from torch.distributed.tensor import DTensor
 
 PACKS, STEPS = 4, 3
@@ -94,6 +95,31 @@ def step(
     return loss, norm
 
 
+def fixed_steps(
+    model: KimiVLForConditionalGeneration, optimizer: ShardedOptimizer
+) -> dict[str, torch.Tensor]:
+    """The weights after steps whose gradients are the same numbers for any number of ranks."""
+    generator = torch.Generator().manual_seed(11)
+    for _ in range(STEPS):
+        for parameter in optimizer.named.values():
+            gradient = torch.randn(parameter.shape, generator=generator)
+            if isinstance(parameter, DTensor):
+                rows = local_rows(parameter)
+                parameter.grad = DTensor.from_local(  # pyright: ignore[reportAttributeAccessIssue]
+                    gradient[rows.start : rows.stop].contiguous(),
+                    parameter.device_mesh,
+                    parameter.placements,
+                    run_check=False,
+                    shape=parameter.shape,
+                    stride=parameter.stride(),
+                )
+            else:
+                parameter.grad = gradient
+        optimizer.step()
+        optimizer.zero_grad()
+    return weights(model)
+
+
 def weights(model: KimiVLForConditionalGeneration) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in merged_state(model)}
 
@@ -106,7 +132,7 @@ def alone(case: Case, checkpoint: Path) -> tuple[KimiVLForConditionalGeneration,
 def together(
     case: Case, checkpoint: Path, world: int
 ) -> tuple[KimiVLForConditionalGeneration, ShardedOptimizer]:
-    model, _mesh = load_sharded(
+    model = load_sharded(
         checkpoint,
         ParallelPlan(world, case.experts),
         CPU,
@@ -124,6 +150,8 @@ def run_ranks(rank: int, world: int, port: int, checkpoint: Path, out: Path) -> 
     for name in TWO_RANKS if world == 2 else FOUR_RANKS:
         case = CASES[name]
         model, optimizer = together(case, checkpoint, world)
+        with torch.no_grad():  # leaves nothing whole behind
+            model(**batch(model.config.media_placeholder_token_id, rank))
         parameters = list(model.parameters())
         found: dict[str, Any] = {
             "start": weights(model),
@@ -140,6 +168,7 @@ def run_ranks(rank: int, world: int, port: int, checkpoint: Path, out: Path) -> 
         step(model, optimizer, rank, world)
         found["after"] = weights(model)
 
+        found["fixed"] = fixed_steps(*together(case, checkpoint, world))
         resumed, optimizer = together(case, checkpoint, world)
         load_state(folder, resumed, optimizer)
         step(resumed, optimizer, rank, world)
@@ -174,7 +203,15 @@ def reference(case: Case, checkpoint: Path, folder: Path) -> dict[str, Any]:
     after_three = weights(model)
     save_state(folder, model, optimizer)
     step(model, optimizer, 0, 1)
-    return {"start": start, "steps": steps, "weights": after_three, "after": weights(model)}
+    after_four = weights(model)
+    fixed = fixed_steps(*alone(case, checkpoint))
+    return {
+        "start": start,
+        "steps": steps,
+        "weights": after_three,
+        "after": after_four,
+        "fixed": fixed,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -203,6 +240,21 @@ RUNS = [(name, 2) for name in TWO_RANKS] + [(name, 4) for name in FOUR_RANKS]
 EXACT = [run for run in RUNS if CASES[run[0]].compute == torch.float32]
 
 
+def assert_trained_alike(
+    found: dict[str, torch.Tensor], results: Any, name: str, stage: str
+) -> None:
+    """As one rank, to 1e-6. Muon makes directions whose gradient is rounding as long as any other,
+    in bf16: in one rank, too, packs in another order end 4 % of what moved apart."""
+    expected, start = results[name, 1, 0][stage], results[name, 1, 0]["start"]
+    if CASES[name].optimizer == "adamw":
+        assert_near(found, expected)
+        return
+    assert found.keys() == expected.keys()
+    for tensor_name, tensor in expected.items():
+        moved = (tensor - start[tensor_name]).norm()
+        assert (found[tensor_name] - tensor).norm() <= 0.08 * moved + 1e-6, tensor_name
+
+
 def assert_near(
     found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], tolerance: float = 1e-6
 ) -> None:
@@ -217,17 +269,25 @@ def test_losses_norms_and_weights_equal_one_ranks(results: Any, name: str, world
     ranks = [results[name, world, rank] for rank in range(world)]
     assert_near(ranks[0]["start"], expected["start"], tolerance=0)
     for number, (loss, norm) in enumerate(expected["steps"]):
-        assert sum(r["steps"][number][0] for r in ranks) == pytest.approx(loss, abs=2e-6)
+        exact = CASES[name].optimizer == "adamw"
+        near, of_norm = (2e-6, 1e-5) if exact else (1e-3, 1e-2)
+        assert sum(r["steps"][number][0] for r in ranks) == pytest.approx(loss, abs=near)
         for found in ranks:
-            assert found["steps"][number][1] == pytest.approx(norm, rel=1e-5)
+            assert found["steps"][number][1] == pytest.approx(norm, rel=of_norm)
     for found in ranks:
-        assert_near(found["weights"], expected["weights"])
+        assert_trained_alike(found["weights"], results, name, "weights")
     moved = [
         name
         for name, tensor in expected["weights"].items()
         if (tensor - expected["start"][name]).abs().max() > 1e-5
     ]
     assert len(moved) > 10  # so that an unmoved weight does not pass for an equal one
+
+
+@pytest.mark.parametrize(("name", "world"), RUNS)
+def test_steps_along_given_gradients_equal_one_ranks(results: Any, name: str, world: int) -> None:
+    for rank in range(world):
+        assert_near(results[name, world, rank]["fixed"], results[name, 1, 0]["fixed"])
 
 
 @pytest.mark.parametrize(("name", "world"), RUNS)
@@ -250,11 +310,10 @@ def test_a_resumed_run_is_bit_equal(results: Any, name: str, world: int) -> None
 @pytest.mark.parametrize(("name", "world"), EXACT)
 def test_state_of_one_world_goes_on_in_another(results: Any, name: str, world: int) -> None:
     found = results[name, world, 0]
-    expected = results[name, 1, 0]["after"]
     sources = [key for key in found if key.startswith("from ")]
     assert sources == ["from 1"] + (["from 2"] if world == 4 and name in TWO_RANKS else [])
     for source in sources:
-        assert_near(found[source], expected)
+        assert_trained_alike(found[source], results, name, "after")
 
 
 @pytest.mark.parametrize(("name", "world"), EXACT)
@@ -266,7 +325,7 @@ def test_state_of_several_ranks_goes_on_in_one(
     load_state(expected["out"] / f"{name}-{world}", model, optimizer)
     assert_near(weights(model), results[name, world, 0]["weights"], tolerance=0)
     step(model, optimizer, 0, 1)
-    assert_near(weights(model), expected["after"])
+    assert_trained_alike(weights(model), results, name, "after")
 
 
 @pytest.mark.parametrize("world", [2, 4])
@@ -306,6 +365,19 @@ def test_state_that_does_not_fit_is_refused(results: Any, checkpoint: Path, tmp_
         load_state(out / "adamw-2", plain, optimizer)
     with pytest.raises(CheckpointError, match="no complete learner state"):
         load_state(tmp_path, plain, optimizer)
+
+
+@pytest.mark.parametrize("pattern", [".metadata", "*.distcp"])
+@pytest.mark.parametrize("left", [0, 100])
+def test_damaged_state_is_one_error_that_names_the_folder(
+    checkpoint: Path, tmp_path: Path, pattern: str, left: int
+) -> None:
+    model, optimizer = alone(Case(), checkpoint)
+    save_state(tmp_path / "state", model, optimizer)
+    for file in (tmp_path / "state").glob(pattern):
+        file.write_bytes(file.read_bytes()[:left])
+    with pytest.raises(CheckpointError, match="state: cannot be loaded"):
+        load_state(tmp_path / "state", model, optimizer)
 
 
 @pytest.mark.parametrize(("plan", "named"), [((6, 3), "8 experts"), ((6, 4), "6 ranks")])

@@ -136,10 +136,10 @@ def batch_logprobs(
 ) -> torch.Tensor:
     hidden = model.hidden_states(
         batch.input_ids_T[None],
-        batch.position_ids_T[None],
-        batch.pixel_values,
-        batch.image_grid_hws,
-        batch.image_index,
+        pixel_values=batch.pixel_values,
+        image_grid_hws=batch.image_grid_hws,
+        image_index=batch.image_index,
+        documents=batch.documents,
     )[0]
     return token_logprobs(
         hidden[batch.target_index_R],
@@ -187,7 +187,9 @@ def test_packed_logprobs_equal_those_of_each_rollout_alone(
         assert tuple(batch.target_id_R[own].tolist()) == sequence.response_token_ids
         assert batch.engine_logprob_R[own].tolist() == pytest.approx(sequence.engine_logprobs)
         assert batch.advantage_S[number].item() == pytest.approx(sequence.advantage)
-    assert batch.input_ids_T[batch.target_index_R + 1].equal(batch.target_id_R)
+    prompts = {one.prompt_token_ids for one in members}
+    responses = sum(len(one.response_token_ids) for one in members)
+    assert batch.input_ids_T.numel() == sum(map(len, prompts)) + responses
 
 
 @torch.no_grad()
@@ -222,7 +224,7 @@ def test_samples_of_a_group_share_one_image(processor: KimiVLProcessor, groups: 
     assert batch.image_index is not None
     assert len(batch.image_grid_hws) == 3
     assert len(batch.pixel_values) == batch.image_grid_hws.prod(-1).sum()
-    assert len(batch.image_index) == 3 * 1 + 3 * 2
+    assert len(batch.image_index) == 1 + 2  # as often as their prompts are laid
 
 
 def test_images_follow_the_order_of_the_prompt(processor: KimiVLProcessor, groups: Groups) -> None:
@@ -240,14 +242,13 @@ def test_a_pack_without_images_has_no_pixels(processor: KimiVLProcessor, groups:
     assert batch.pixel_values is batch.image_grid_hws is batch.image_index is None
 
 
-def test_a_pack_has_its_documented_types_and_restarting_positions(
+def test_a_pack_has_its_documented_types_and_a_document_for_each_prompt_and_response(
     processor: KimiVLProcessor, groups: Groups
 ) -> None:
     members = every_member(groups)
     batch = pack(members, Patchifier(processor))
-    lengths = list(map(len, members))
-    expected = [position for length in lengths for position in range(length)]
-    assert batch.position_ids_T.tolist() == expected
+    assert len(batch.documents) == len(groups) + len(members)
+    assert sum(document.length for document in batch.documents) == batch.input_ids_T.numel()
     for integers in (batch.input_ids_T, batch.target_index_R, batch.target_id_R, batch.sequence_R):
         assert integers.dtype == torch.int64
     for floats in (batch.advantage_S, batch.engine_logprob_R, batch.pixel_values):
@@ -266,13 +267,16 @@ def test_packs_keep_the_cap_and_lose_nothing(cap: int) -> None:
     flat = [member for one in packs for member in one]
     assert flat == every_member(groups)
     for one in packs:
-        total = sum(map(len, one))
         assert one
-        assert total <= cap or len(one) == 1
+        assert _cost(one) <= cap or len(one) == 1
     # A pack is closed only because the next sequence does not fit.
     for one, following in pairwise(packs):
-        total = sum(map(len, one))
-        assert total + len(following[0]) > cap
+        assert _cost([*one, following[0]]) > cap
+
+
+def _cost(members: Sequence[TokenSequence]) -> int:
+    prompts = {one.prompt_token_ids for one in members}
+    return sum(map(len, prompts)) + sum(len(one.response_token_ids) for one in members)
 
 
 def test_minibatches_are_even_ordered_and_never_empty() -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from math import isnan, nan
 from pathlib import Path
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from kvl.configs.rl import RLConfig
 from kvl.kimi_vl_model.tiny import write_tiny_checkpoint
 from kvl.problems.types import AnswerType, Problem
@@ -22,7 +20,7 @@ from kvl.rollouts.types import Rollout, Segment, StopReason
 
 
 @pytest.fixture
-def learner(tmp_path: Path) -> Iterator[Learner]:
+def learner(tmp_path: Path) -> Learner:
     torch.set_num_threads(1)
     config = RLConfig.model_validate(
         {
@@ -33,8 +31,7 @@ def learner(tmp_path: Path) -> Iterator[Learner]:
             "learner": {"minibatches": 2, "optimizer": {"learning_rate": 1e-3, "eps": 1e-8}},
         }
     )
-    yield Learner(config, RankAddress(0, 1, "", 0))
-    AcceleratorState._reset_state(True)
+    return Learner(config, RankAddress(0, 1, "", 0))
 
 
 def group(name: str, advantage: float = 0.5) -> list[TokenSequence]:

@@ -124,7 +124,9 @@ def test_the_scheduled_learning_rate_is_the_optimizers(
     for iteration in range(3):
         learner.take(groups, iteration)
         learner.update(0)
-        rates.append({group["lr"] for group in learner.rank.optimizer.param_groups})
+        optimizer = learner.rank.optimizer
+        assert optimizer.optimizer is not None
+        rates.append({group["lr"] for group in optimizer.optimizer.param_groups})
     assert [rate for (rate,) in rates] == pytest.approx([1e-3, 5.05e-4, 1e-5])
 
 

@@ -15,9 +15,9 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from ..configs.base import SettingsError
-from ..configs.reward_entry import RewardEntry
-from .builtin import BUILTIN
+from ...configs.base import SettingsError
+from ...configs.reward_entry import RewardEntry
+from ..builtin import BUILTIN
 from .plugin_worker import Answer, Loaded, LoadRequest, NotLoaded, load
 from .returned import Crash, Value, one_line
 

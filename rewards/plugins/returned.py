@@ -10,7 +10,7 @@ from math import inf, isfinite
 from numbers import Real
 from typing import Any
 
-from .types import Outcome, Verdict
+from ..types import Outcome, Verdict
 
 # Advantages reach the learner in float32, whose seven digits just keep a tenth of a right answer's
 # 1 beside this. Larger values are mistakes: times in nanoseconds, token ids, overflows.

@@ -19,12 +19,12 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel
 
-from ..configs.base import StrictModel
-from ..configs.plugin_paths import find_file, how_to_import, is_file_name, split_name
-from .builtin import BUILTIN
+from ...configs.base import StrictModel
+from ...configs.plugin_paths import find_file, how_to_import, is_file_name, split_name
+from ..builtin import BUILTIN
+from ..types import RewardBatch
 from .returned import Value, described
 from .signatures import UnusableSignature, function_of
-from .types import RewardBatch
 
 GROUP = "kvl.rewards"
 

@@ -14,10 +14,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..configs.base import setting_names, settings_error
+from ...configs.base import setting_names, settings_error
+from ..types import RewardBatch, Sample
 from .registry import BrokenReward, RewardType, UnknownReward, find
 from .returned import Crash, Value, checked, checked_batch, described
-from .types import RewardBatch, Sample
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,7 +123,7 @@ def _run_plugin(host: int, data: int) -> None:
         connection = Connection(data)
         paths, memory_bytes = connection.recv()
         sys.path[:] = paths
-        from kvl.rewards.plugin_worker import serve
+        from kvl.rewards.plugins.plugin_worker import serve
 
         serve(connection, memory_bytes)
         code = 0

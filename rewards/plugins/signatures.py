@@ -18,9 +18,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model
 
-from ..configs.reward_entry import RewardEntry
-from .grading.reading.extraction import END_OF_TURN
-from .types import RewardBatch, Sample
+from ...configs.reward_entry import RewardEntry
+from ..grading.reading.extraction import END_OF_TURN
+from ..types import RewardBatch, Sample
 
 Convention = Literal["kvl", "verl", "trl"]
 

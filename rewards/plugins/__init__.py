@@ -1,0 +1,1 @@
+"""Rewards of others, in processes of their own that cannot end or outlive the run."""

@@ -1,0 +1,1 @@
+"""`kvl-rl doctor`: what a machine lacks, found before a run does."""
