@@ -148,9 +148,12 @@ def serve_raw(checkpoint: Path, connection: Connection) -> None:
 
 def of_fleet(fleet: Fleet, name: str, problems: Sequence[Problem], tokens: int) -> float:
     def settle(self: Any, deterministic: bool) -> None:
-        # All responses are of one length, as raw vLLM's.
-        self._stop_ids = []
-        self._engine.input_processor.renderer.get_eos_token_id = lambda: None
+        async def ask(prepared: Any, settings: Any, parameters: Any) -> Any:
+            # All responses are of one length, as raw vLLM's.
+            parameters.ignore_eos = True
+            return await type(self)._ask(self, prepared, settings, parameters)
+
+        self._ask, self._stop_ids = ask, []
         self._config = self._config.model_copy(update={"deterministic": deterministic})
 
     worker: Any = fleet.workers[0]
