@@ -109,6 +109,7 @@ TWO_NODES = """
 import json, sys
 import ray
 from ray.cluster_utils import Cluster
+from kvl.rollouts import placement
 from kvl.rollouts.placement import Needs, PlacementError, reserve
 
 head = {"num_cpus": 4, "num_gpus": 4, "object_store_memory": 80 * 2**20}
