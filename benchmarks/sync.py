@@ -26,7 +26,7 @@ from kvl.kimi_vl_model.files.stored_tensors import iterate_tensors
 from kvl.kimi_vl_model.tiny import TINY_TEXT, TINY_VISION, write_tiny_checkpoint
 from kvl.problems.synthetic.texts import written_texts
 from kvl.rollouts.fleet import Fleet
-from kvl.rollouts.weight_buckets import weight_buckets
+from kvl.rollouts.weights.weight_buckets import weight_buckets
 
 OUT = Path(__file__).resolve().parent / "results" / "sync.json"
 TEXT = {

@@ -17,7 +17,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
-from .variables import Written
+from .text.variables import Written
 
 # The errors of fields that hold text: what was written there may have been read as something else.
 TEXT_ERRORS = frozenset({"literal_error", "string_type", "path_type", "truth_as_number"})

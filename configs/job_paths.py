@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from .base import StrictModel
 from .errors import ConfigError
-from .variables import Written
+from .text.variables import Written
 
 Model = TypeVar("Model", bound=StrictModel)
 

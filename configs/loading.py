@@ -18,13 +18,13 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from . import yaml_text
 from .base import TEXT_ERRORS, SettingsError, StrictModel
 from .errors import ConfigError
-from .files import write_atomically
-from .overrides import Origins, apply_override
-from .suggestions import description, suggestion
-from .variables import Expansion, as_written
+from .system.files import write_atomically
+from .text import yaml_text
+from .text.overrides import Origins, apply_override
+from .text.suggestions import description, suggestion
+from .text.variables import Expansion, as_written
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -21,9 +21,9 @@ from rich.table import Table
 
 from ..configs.common import ProblemSource
 from ..configs.errors import ConfigError
-from ..configs.files import write_atomically, write_json
 from ..configs.rl import GraderConfig
 from ..configs.rollout import RolloutConfig
+from ..configs.system.files import write_atomically, write_json
 from ..kimi_vl_model.soundness import check_checkpoint
 from ..problems.jsonl import records_of
 from ..problems.loading import load_problems

@@ -10,9 +10,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from ..configs.common import ProblemSource
-from ..configs.files import write_json
 from ..configs.rl import GraderConfig
 from ..configs.rollout import RolloutConfig
+from ..configs.system.files import write_json
 from ..kimi_vl_model.soundness import check_checkpoint
 from ..problems.loading import load_problems
 from ..problems.types import Problem, Skipped

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from ..configs.errors import ConfigError
-from ..configs.files import atomic_file
+from ..configs.system.files import atomic_file
 from ..problems.types import CHOICE_LETTERS, AnswerType
 from ..rewards.grader import Grader
 from ..rewards.grading.gold import BadGold, check_type, gold_letter

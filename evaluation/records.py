@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..configs.files import write_atomically
+from ..configs.system.files import write_atomically
 from ..problems import pictures
 from ..problems.types import ImageSource, Problem, is_encodable
 from ..rewards.types import Outcome

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..configs.errors import ConfigError
-from ..configs.files import append_lines, atomic_file, file_errors, write_json
+from ..configs.system.files import append_lines, atomic_file, file_errors, write_json
 from ..problems.types import Problem
 from ..run_files.identity import Identity
 from .records import Response, json_line, problem_digest, record_of, responses_of

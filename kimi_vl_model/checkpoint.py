@@ -21,7 +21,7 @@ from transformers.models.deepseek_v3.modeling_deepseek_v3 import (
 )
 
 from ..configs.errors import CheckpointError
-from ..configs.inputs import require_checkpoint
+from ..configs.system.inputs import require_checkpoint
 from .configuration import KimiVLConfig
 from .files.folders import checkpoint_folder, copy_other_files
 from .files.json_files import read_object, shown, shown_name

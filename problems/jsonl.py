@@ -28,7 +28,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from ..configs.files import atomic_file, write_atomically
+from ..configs.system.files import atomic_file, write_atomically
 from . import pictures
 from .json_lines import BadLine, Record, id_of, lines_of, parsed
 from .placeholders import bind_composite

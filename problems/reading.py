@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..configs.inputs import ACCEPTED, require_problem_file
+from ..configs.system.inputs import ACCEPTED, require_problem_file
 from . import pictures
 from .jsonl import read_jsonl
 from .layouts.known import FOREIGN, OWN, OWN_TELLS, Layout, mapped, recognised

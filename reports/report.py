@@ -11,8 +11,8 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ..configs.errors import KVLError
-from ..configs.files import write_atomically
-from ..configs.variables import filled_where_set
+from ..configs.system.files import write_atomically
+from ..configs.text.variables import filled_where_set
 from ..problems.pictures import allowed_folders
 from ..run_files.metrics_file import Record, read_lines, read_records
 from .cards import change_counts, evaluation_cards, transcript_cards

@@ -9,9 +9,9 @@ from tyro.conf import FlagCreatePairsOff, arg
 from tyro.extras import SubcommandApp
 
 from ..configs.errors import ConfigError, user_errors
-from ..configs.inputs import require_inputs
-from ..configs.process import import_nothing_from_here
-from ..configs.versions import asked_for_version, versions
+from ..configs.system.inputs import require_inputs
+from ..configs.system.process import import_nothing_from_here
+from ..configs.system.versions import asked_for_version, versions
 
 if TYPE_CHECKING:
     from ..configs.rl import GraderConfig

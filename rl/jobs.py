@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ..configs.errors import KVLError
-from ..configs.files import write_atomically
 from ..configs.job_paths import with_absolute_paths
 from ..configs.loading import dump_config
 from ..configs.rl import RLConfig
+from ..configs.system.files import write_atomically
 
 # Ray kills what has not ended 3 s after `ray job stop`; a run that is stopped closes its engines.
 STOP_SECONDS = 30

@@ -47,7 +47,7 @@ def engine_config(
         "generation_config": "vllm",
         "logprobs_mode": "processed_logprobs",
         "weight_transfer_config": WeightTransferConfig(backend=config.weight_transfer),
-        "worker_extension_cls": "kvl.rollouts.weight_transfer.ReceivedWeights",
+        "worker_extension_cls": "kvl.rollouts.weights.weight_transfer.ReceivedWeights",
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
         "additional_config": {BANNED_IDS: list(banned_ids)},

@@ -10,8 +10,8 @@ import multiprocessing.forkserver
 import os
 import threading
 
-from ..configs.process import import_nothing_from_here
 from ..configs.rollout import EngineConfig
+from ..configs.system.process import import_nothing_from_here
 
 # Imported once, in parallel with the actor's own imports, by the server the engine forks from.
 ENGINE_MODULES = ["vllm.v1.engine.core", "vllm.v1.worker.cpu_worker", "kvl.rollouts.vllm_model"]

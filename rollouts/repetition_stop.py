@@ -17,7 +17,7 @@ from vllm.v1.request import Request, RequestStatus
 
 from ..configs.rollout import RepetitionStop
 from .certain_runs import RUN_BEFORE, CertainRuns
-from .weight_scheduler import WeightScheduler
+from .weights.weight_scheduler import WeightScheduler
 
 
 class RepetitionStopScheduler(WeightScheduler):

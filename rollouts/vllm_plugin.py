@@ -45,7 +45,7 @@ def register() -> None:
     AutoTokenizer.register(KimiVLConfig, fast_tokenizer_class=KimiVLTokenizer, exist_ok=True)
     AutoProcessor.register(KimiVLConfig, KimiVLProcessor, exist_ok=True)
     WeightTransferEngineFactory.register_engine(
-        "shared_memory", "kvl.rollouts.weight_transfer", "SharedMemoryWeightTransferEngine"
+        "shared_memory", "kvl.rollouts.weights.weight_transfer", "SharedMemoryWeightTransferEngine"
     )
 
 

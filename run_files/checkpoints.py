@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..configs.errors import CheckpointError
-from ..configs.files import file_errors, remove_unfinished, replace_folder, write_json
+from ..configs.system.files import file_errors, remove_unfinished, replace_folder, write_json
 from .identity import Identity, file_digest, require_same
 
 MANIFEST = "complete.json"

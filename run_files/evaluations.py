@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..configs.errors import KVLError
-from ..configs.files import file_errors, read_bytes, write_json
+from ..configs.system.files import file_errors, read_bytes, write_json
 
 _OWN = re.compile(r"before|after|iteration_\d{6,}")
 

@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from ..configs.errors import ConfigError, KVLError
-from ..configs.files import file_errors
 from ..configs.loading import load_config
+from ..configs.system.files import file_errors
 
 # Up to this size a file is hashed as a whole, of a larger one evenly spaced blocks are.
 WHOLE_BYTES = 64 * 2**20

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ..configs.errors import KVLError
-from ..configs.files import file_errors
+from ..configs.system.files import file_errors
 
 LOCK_FILE = ".lock"
 _HELD = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..configs.errors import KVLError
-from ..configs.files import append_lines, read_bytes, write_atomically
+from ..configs.system.files import append_lines, read_bytes, write_atomically
 
 Record = dict[str, Any]
 

@@ -13,7 +13,7 @@ from types import TracebackType
 
 from rich.console import Console
 
-from ..configs.files import append_lines, file_errors, write_atomically
+from ..configs.system.files import append_lines, file_errors, write_atomically
 from .display import Display
 from .evaluations import rewind_evaluations
 from .metrics_file import MetricsFile, Record, read_lines

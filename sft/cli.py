@@ -9,9 +9,9 @@ from tyro.conf import FlagCreatePairsOff, arg
 from tyro.extras import SubcommandApp
 
 from ..configs.errors import ConfigError, user_errors
-from ..configs.inputs import require_checkpoint, require_inputs
-from ..configs.process import import_nothing_from_here
-from ..configs.versions import asked_for_version, versions
+from ..configs.system.inputs import require_checkpoint, require_inputs
+from ..configs.system.process import import_nothing_from_here
+from ..configs.system.versions import asked_for_version, versions
 
 app = SubcommandApp()
 
@@ -80,7 +80,7 @@ def train(
     require_lasting_paths(loaded)
     if not (loaded.run_dir / "final").is_dir():
         require_inputs(loaded.checkpoint, [loaded.problems.path])
-    from ..configs.threads import settle_threads
+    from ..configs.system.threads import settle_threads
 
     settle_threads()
     from .train import train as run

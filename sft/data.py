@@ -17,7 +17,7 @@ import numpy as np
 from datasets import Dataset, Features, List, Value
 
 from ..configs.errors import KVLError
-from ..configs.files import write_atomically
+from ..configs.system.files import write_atomically
 from ..kimi_vl_model.processing import KimiVLProcessor
 from ..problems.prompt import prompt_parts, target_text
 from ..problems.types import ImageSource, Problem, ProblemError, Skipped

@@ -19,9 +19,9 @@ from rich.console import Console
 
 from ..configs.common import ProblemSource
 from ..configs.errors import ConfigError
-from ..configs.files import atomic_file
 from ..configs.rl import GraderConfig
 from ..configs.rollout import RolloutConfig
+from ..configs.system.files import atomic_file
 from ..evaluation.records import Response, pass_rate
 from ..evaluation.records_file import RecordsFile
 from ..evaluation.sampling import Plan, sample_missing

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from ..configs.errors import ConfigError
-from ..configs.files import file_errors
+from ..configs.system.files import file_errors
 from ..kimi_vl_model.checkpoint import export_checkpoint
 from ..kimi_vl_model.files.stored_tensors import StoredTensor, raise_first, stored_tensors
 

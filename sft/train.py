@@ -17,11 +17,16 @@ from trl.trainer.sft_config import SFTConfig as TRLConfig
 
 from ..configs import loading
 from ..configs.sft import SFTConfig
-from ..kimi_vl_model.adapters import adapter_tensors, add_adapters, merged_state, save_adapter
 from ..kimi_vl_model.checkpoint import export_checkpoint, load_model
-from ..kimi_vl_model.freezing import freeze
 from ..kimi_vl_model.processing import KimiVLProcessor
 from ..kimi_vl_model.soundness import check_checkpoint
+from ..kimi_vl_model.tuning.adapters import (
+    adapter_tensors,
+    add_adapters,
+    merged_state,
+    save_adapter,
+)
+from ..kimi_vl_model.tuning.freezing import freeze
 from ..problems.loading import load_problems
 from ..problems.types import Skipped
 from ..run_files.checkpoints import Checkpoint, Checkpoints

@@ -16,13 +16,13 @@ from trl.trainer.sft_config import SFTConfig as TRLConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from ..configs.errors import KVLError
-from ..configs.files import file_errors
 from ..configs.sft import SFTConfig
+from ..configs.system.files import file_errors
 from ..kimi_vl_model.checkpoint import SINGLE_FILE, persistent_state
 from ..kimi_vl_model.modeling import KimiVLForConditionalGeneration
-from ..kimi_vl_model.optimizers import build_optimizer
 from ..kimi_vl_model.processing import KimiVLProcessor
 from ..kimi_vl_model.routing import balance, expert_load, load_metrics, recorded_routes
+from ..kimi_vl_model.tuning.optimizers import build_optimizer
 from ..run_files.checkpoints import Checkpoints
 from ..run_files.metrics_file import MetricsFile
 from .collator import PackingCollator

@@ -99,7 +99,7 @@ def shared_engine(
 ) -> Iterator[SharedEngine]:
     from kvl.kimi_vl_model.tiny import write_tiny_checkpoint
     from kvl.problems.synthetic.texts import written_texts
-    from kvl.rollouts.weight_buckets import FILE_PREFIX, SHARED_MEMORY
+    from kvl.rollouts.weights.weight_buckets import FILE_PREFIX, SHARED_MEMORY
     from shared_engine import SharedEngine
 
     engine = SharedEngine(

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ...configs.errors import CheckpointError
-from ...configs.files import atomic_folder
+from ...configs.system.files import atomic_folder
 from .json_files import shown_name
 
 # Weights in whatever format, and the state of whoever trained them: none is of a new model.

@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..adapters import plain_state, reset_adapters
 from ..checkpoint import (
     empty_model,
     load_config,
@@ -19,6 +18,7 @@ from ..checkpoint import (
 from ..files.stored_tensors import StoredTensor, raise_first, stored_tensors
 from ..modeling import KimiVLForConditionalGeneration
 from ..slices import local_rows
+from ..tuning.adapters import plain_state, reset_adapters
 from .mesh import ParallelPlan, build_mesh
 from .sharding import distribute_experts, shard
 

@@ -16,7 +16,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 from ...configs.common import OptimizerConfig
-from ..optimizers import build_optimizer_of, is_hidden_matrix
+from ..tuning.optimizers import build_optimizer_of, is_hidden_matrix
 
 
 class ShardedOptimizer:

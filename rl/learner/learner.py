@@ -17,8 +17,6 @@ import torch
 import torch.distributed as dist
 
 from ...configs.rl import RLConfig
-from ...kimi_vl_model.adapters import add_adapters
-from ...kimi_vl_model.freezing import freeze
 from ...kimi_vl_model.image_processing import KimiVLImageProcessor
 from ...kimi_vl_model.modeling import KimiVLForConditionalGeneration
 from ...kimi_vl_model.parallel.optimizer import ShardedOptimizer, clip_gradients
@@ -26,6 +24,8 @@ from ...kimi_vl_model.parallel.saved_state import load_state, save_state
 from ...kimi_vl_model.processing import KimiVLProcessor
 from ...kimi_vl_model.routing import routing_disagreement
 from ...kimi_vl_model.tokenization import banned_ids, load_tokenizer
+from ...kimi_vl_model.tuning.adapters import add_adapters
+from ...kimi_vl_model.tuning.freezing import freeze
 from ...problems.types import ImageSource
 from ..schedule import learning_rate, temperature
 from .batch import Batch, TokenSequence, pack, split_minibatches, split_packs

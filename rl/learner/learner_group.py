@@ -13,7 +13,7 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from ...configs.errors import KVLError
 from ...configs.rl import RLConfig
-from ...configs.threads import THREAD_SETTINGS
+from ...configs.system.threads import THREAD_SETTINGS
 from ...rollouts.fleet import Fleet
 from ...rollouts.placement import Placement, needs_of, reserve
 from .batch import TokenSequence

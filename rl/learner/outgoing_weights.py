@@ -11,19 +11,19 @@ from peft import PeftModel
 from torch import nn
 
 from ...configs.rollout import EngineConfig
-from ...kimi_vl_model.adapters import (
+from ...kimi_vl_model.checkpoint import export_checkpoint, published_tensors
+from ...kimi_vl_model.tuning.adapters import (
     adapter_tensors,
     changing_tensors,
     merged_state,
     plain_state,
     save_adapter,
 )
-from ...kimi_vl_model.checkpoint import export_checkpoint, published_tensors
-from ...rollouts.weight_buckets import weight_buckets
+from ...rollouts.weights.weight_buckets import weight_buckets
 from .parallelism import RankAddress
 
 if TYPE_CHECKING:
-    from ...rollouts.weight_sender import WeightSender
+    from ...rollouts.weights.weight_sender import WeightSender
 
 
 class PolicyWeights:
@@ -72,7 +72,7 @@ class PolicyWeights:
     ) -> None:
         """Broadcast a sync over vLLM's nccl or ipc backend instead (GPU only)."""
         # vLLM takes seconds to import, and a learner that shares memory does not need it.
-        from ...rollouts.weight_sender import WeightSender
+        from ...rollouts.weights.weight_sender import WeightSender
 
         if self._sender is None:
             self._sender = WeightSender(

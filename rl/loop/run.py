@@ -7,9 +7,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from ...configs.errors import CheckpointError, KVLError
-from ...configs.files import file_errors
 from ...configs.loading import save_config
 from ...configs.rl import RLConfig
+from ...configs.system.files import file_errors
 from ...kimi_vl_model.soundness import check_checkpoint
 from ...problems.loading import load_problems, load_sources
 from ...problems.types import Problem, Skipped
@@ -18,7 +18,7 @@ from ...rewards.gold_fault import gold_fault
 from ...rewards.grader import Grader
 from ...rollouts.cluster import connect
 from ...rollouts.fleet import Fleet
-from ...rollouts.weight_buckets import remove_abandoned
+from ...rollouts.weights.weight_buckets import remove_abandoned
 from ...run_files.checkpoints import STATE_FILE, Checkpoint, Checkpoints
 from ...run_files.evaluations import best_of, keep_former_end
 from ...run_files.identity import Identity, identity, require_same, require_same_run

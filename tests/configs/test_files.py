@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from kvl.configs.errors import FileError
-from kvl.configs.files import (
+from kvl.configs.system.files import (
     append_lines,
     atomic_file,
     atomic_folder,

@@ -7,7 +7,7 @@ from kvl.configs.errors import ConfigError
 from kvl.configs.loading import load_config
 from kvl.configs.rl import RLConfig
 from kvl.configs.sft import SFTConfig
-from kvl.configs.suggestions import COMMON_NAMES, fields
+from kvl.configs.text.suggestions import COMMON_NAMES, fields
 
 MINIMAL = "run_dir: r\ncheckpoint: c\nproblems: {path: p.jsonl}\n"
 

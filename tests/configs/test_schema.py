@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
-from kvl.configs import yaml_text
 from kvl.configs.loading import PRESETS, dump_config, load_config, preset_names
 from kvl.configs.rl import RLConfig
 from kvl.configs.schema import schema_text
 from kvl.configs.sft import SFTConfig
+from kvl.configs.text import yaml_text
 
 MODELS = {"rl": RLConfig, "sft": SFTConfig}
 MINIMAL = "run_dir: r\ncheckpoint: c\nproblems: {path: p.jsonl}\n"

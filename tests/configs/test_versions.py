@@ -1,4 +1,4 @@
-from kvl.configs import versions
+from kvl.configs.system import versions
 
 
 def test_a_package_that_is_missing_is_said_to_be(monkeypatch):

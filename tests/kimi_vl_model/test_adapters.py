@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 from kvl.configs.common import LoRAConfig
-from kvl.kimi_vl_model.adapters import (
+from kvl.kimi_vl_model.checkpoint import export_checkpoint, load_model, persistent_state
+from kvl.kimi_vl_model.modeling import KimiVLForConditionalGeneration
+from kvl.kimi_vl_model.tuning.adapters import (
     adapter_tensors,
     add_adapters,
     changing_tensors,
@@ -17,9 +19,7 @@ from kvl.kimi_vl_model.adapters import (
     plain_state,
     save_adapter,
 )
-from kvl.kimi_vl_model.checkpoint import export_checkpoint, load_model, persistent_state
-from kvl.kimi_vl_model.freezing import freeze
-from kvl.kimi_vl_model.modeling import KimiVLForConditionalGeneration
+from kvl.kimi_vl_model.tuning.freezing import freeze
 from peft import PeftModel
 
 LAYER = "language_model.model.layers."

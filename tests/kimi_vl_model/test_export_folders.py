@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from kvl.configs.common import LoRAConfig
 from kvl.configs.errors import CheckpointError, KVLError
-from kvl.kimi_vl_model.adapters import adapter_tensors, add_adapters, save_adapter
 from kvl.kimi_vl_model.checkpoint import (
     INDEX_FILE,
     SINGLE_FILE,
@@ -23,6 +22,7 @@ from kvl.kimi_vl_model.checkpoint import (
 from kvl.kimi_vl_model.modeling import KimiVLForConditionalGeneration
 from kvl.kimi_vl_model.soundness import check_checkpoint
 from kvl.kimi_vl_model.tiny import write_tiny_checkpoint
+from kvl.kimi_vl_model.tuning.adapters import adapter_tensors, add_adapters, save_adapter
 
 STRAY = [
     "pytorch_model.bin",

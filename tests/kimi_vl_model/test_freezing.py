@@ -7,8 +7,8 @@ import pytest
 import torch
 from kvl.configs.common import OptimizerConfig, ParameterGroup
 from kvl.kimi_vl_model.checkpoint import load_model
-from kvl.kimi_vl_model.freezing import freeze
-from kvl.kimi_vl_model.optimizers import build_optimizer
+from kvl.kimi_vl_model.tuning.freezing import freeze
+from kvl.kimi_vl_model.tuning.optimizers import build_optimizer
 
 PART: dict[ParameterGroup, str] = {
     "vision_tower": "vision_tower.",

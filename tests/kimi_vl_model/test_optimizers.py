@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 from kvl.configs.common import LoRAConfig, OptimizerConfig
-from kvl.kimi_vl_model.adapters import add_adapters
 from kvl.kimi_vl_model.checkpoint import load_model
 from kvl.kimi_vl_model.modeling import KimiVLForConditionalGeneration
-from kvl.kimi_vl_model.optimizers import (
+from kvl.kimi_vl_model.tuning.adapters import add_adapters
+from kvl.kimi_vl_model.tuning.optimizers import (
     ExpertMuon,
     MuonAdamW,
     build_optimizer,

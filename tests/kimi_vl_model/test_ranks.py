@@ -10,9 +10,9 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 from kvl.configs.common import LoRAConfig
-from kvl.kimi_vl_model.adapters import add_adapters, changing_tensors, merged_state
 from kvl.kimi_vl_model.checkpoint import load_model, persistent_state
 from kvl.kimi_vl_model.modeling import KimiVLForConditionalGeneration
+from kvl.kimi_vl_model.tuning.adapters import add_adapters, changing_tensors, merged_state
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 

@@ -16,20 +16,20 @@ import pytest
 import ray
 import torch
 from kvl.configs.rollout import EngineConfig
-from kvl.kimi_vl_model.adapters import changing_tensors, merged_state
 from kvl.kimi_vl_model.checkpoint import load_model, published_tensors
-from kvl.kimi_vl_model.freezing import freeze
 from kvl.kimi_vl_model.logprobs import token_logprobs
 from kvl.kimi_vl_model.modeling import KimiVLForConditionalGeneration
 from kvl.kimi_vl_model.processing import KimiVLProcessor
 from kvl.kimi_vl_model.tiny import write_tiny_checkpoint
 from kvl.kimi_vl_model.tokenization import MEDIA_PAD, banned_ids, stop_ids
+from kvl.kimi_vl_model.tuning.adapters import changing_tensors, merged_state
+from kvl.kimi_vl_model.tuning.freezing import freeze
 from kvl.problems.prompt import prompt_parts
 from kvl.problems.synthetic.texts import written_texts
 from kvl.problems.types import AnswerType, ImageSource, Problem
 from kvl.rollouts.fleet import Fleet, WorkerError
 from kvl.rollouts.types import Rollout, RolloutRequest, SamplingSettings, StopReason
-from kvl.rollouts.weight_buckets import FILE_PREFIX, SHARED_MEMORY, weight_buckets
+from kvl.rollouts.weights.weight_buckets import FILE_PREFIX, SHARED_MEMORY, weight_buckets
 from PIL import Image
 from shared_engine import REPETITION_STOP, SharedEngine
 

@@ -16,9 +16,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kvl.configs.errors import FileError
-from kvl.rollouts import weight_buckets as weight_buckets_module
-from kvl.rollouts.weight_buckets import FILE_PREFIX, read_bucket, remove_abandoned, weight_buckets
-from kvl.rollouts.weight_digest import WeightDigest
+from kvl.rollouts.weights import weight_buckets as weight_buckets_module
+from kvl.rollouts.weights.weight_buckets import (
+    FILE_PREFIX,
+    read_bucket,
+    remove_abandoned,
+    weight_buckets,
+)
+from kvl.rollouts.weights.weight_digest import WeightDigest
 
 
 def some_tensors() -> list[tuple[str, torch.Tensor]]:
@@ -115,7 +120,7 @@ def test_a_larger_bucket_takes_the_place_of_a_small_one(tmp_path: Path) -> None:
 def test_no_bucket_has_a_name_that_a_kill_could_leave_behind(tmp_path: Path) -> None:
     script = (
         "import os, pathlib, signal, sys, torch\n"
-        "from kvl.rollouts.weight_buckets import read_bucket, weight_buckets\n"
+        "from kvl.rollouts.weights.weight_buckets import read_bucket, weight_buckets\n"
         "buckets = weight_buckets([('a', torch.ones(9)), ('b', torch.ones(9))], 36,"
         " pathlib.Path(sys.argv[1]))\n"
         "held = read_bucket(next(buckets)), next(buckets)\n"

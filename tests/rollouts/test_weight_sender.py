@@ -10,7 +10,7 @@ from kvl.kimi_vl_model.tiny import write_tiny_checkpoint
 from kvl.problems.synthetic.texts import written_texts
 from kvl.rl.learner.outgoing_weights import PolicyWeights
 from kvl.rl.learner.parallelism import RankAddress
-from kvl.rollouts.weight_sender import PublishedWeights
+from kvl.rollouts.weights.weight_sender import PublishedWeights
 
 
 def test_tensors_come_as_announced_and_selection_biases_are_not_rounded(tmp_path: Path) -> None:

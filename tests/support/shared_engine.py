@@ -11,7 +11,7 @@ from kvl.configs.rollout import EngineConfig, RepetitionStop, RolloutConfig
 from kvl.kimi_vl_model.checkpoint import iterate_tensors
 from kvl.rollouts.fleet import Fleet, WorkerError
 from kvl.rollouts.types import SamplingSettings
-from kvl.rollouts.weight_buckets import weight_buckets
+from kvl.rollouts.weights.weight_buckets import weight_buckets
 
 LARGEST = EngineConfig(dtype="float32", max_model_len=4096, max_num_seqs=64)
 # More than the responses of runs that are about something else have.

@@ -40,7 +40,7 @@ from kvl.rollouts.types import (
     Segment,
     StopReason,
 )
-from kvl.rollouts.weight_buckets import read_bucket
+from kvl.rollouts.weights.weight_buckets import read_bucket
 from kvl.rollouts.worker import sample_seed
 
 StandIn = TypeVar("StandIn")

@@ -13,7 +13,6 @@ import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 from kvl.configs.common import LoRAConfig, OptimizerConfig
 from kvl.configs.errors import CheckpointError, KVLError
-from kvl.kimi_vl_model.adapters import add_adapters, merged_state
 from kvl.kimi_vl_model.checkpoint import export_checkpoint, iterate_tensors, load_model
 from kvl.kimi_vl_model.modeling import KimiVLForConditionalGeneration
 from kvl.kimi_vl_model.parallel.loading import load_sharded
@@ -21,6 +20,7 @@ from kvl.kimi_vl_model.parallel.mesh import ParallelPlan
 from kvl.kimi_vl_model.parallel.optimizer import ShardedOptimizer, clip_gradients
 from kvl.kimi_vl_model.parallel.saved_state import load_state, save_state
 from kvl.kimi_vl_model.slices import local_rows, whole
+from kvl.kimi_vl_model.tuning.adapters import add_adapters, merged_state
 from torch.distributed.tensor import DTensor
 
 PACKS, STEPS = 4, 3

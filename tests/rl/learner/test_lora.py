@@ -10,9 +10,9 @@ import pytest
 import torch
 from kvl.configs.errors import CheckpointError
 from kvl.configs.rl import RLConfig
-from kvl.kimi_vl_model.adapters import plain_state
 from kvl.kimi_vl_model.checkpoint import iterate_tensors, load_model, persistent_state
 from kvl.kimi_vl_model.tiny import write_tiny_checkpoint
+from kvl.kimi_vl_model.tuning.adapters import plain_state
 from kvl.problems.synthetic.texts import written_texts
 from kvl.problems.types import AnswerType, Problem
 from kvl.rl.learner.batch import TokenSequence, rollout_sequence

@@ -14,10 +14,10 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 from kvl.configs.rl import RLConfig
-from kvl.kimi_vl_model.adapters import merged_state
 from kvl.kimi_vl_model.checkpoint import iterate_tensors
 from kvl.kimi_vl_model.processing import KimiVLProcessor
 from kvl.kimi_vl_model.tiny import write_tiny_checkpoint
+from kvl.kimi_vl_model.tuning.adapters import merged_state
 from kvl.problems.synthetic.texts import written_texts
 from kvl.problems.types import ImageSource
 from kvl.rl.learner.batch import TokenSequence
@@ -25,7 +25,7 @@ from kvl.rl.learner.learner import Learner
 from kvl.rl.learner.measures import total
 from kvl.rl.learner.parallelism import RankAddress
 from kvl.rollouts.types import Routes
-from kvl.rollouts.weight_buckets import read_bucket
+from kvl.rollouts.weights.weight_buckets import read_bucket
 from PIL import Image
 from pydantic import ValidationError
 from torch.distributed.tensor import DTensor

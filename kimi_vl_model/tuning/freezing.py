@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from ..configs.common import ParameterGroup
+from ...configs.common import ParameterGroup
 
 _MEMBERS: dict[ParameterGroup, str] = {
     "vision_tower": r"^vision_tower\.",

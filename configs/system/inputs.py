@@ -10,7 +10,7 @@ import glob
 from collections.abc import Iterable
 from pathlib import Path
 
-from .errors import CheckpointError, ProblemError
+from ..errors import CheckpointError, ProblemError
 
 PROBLEM_FILES = (".jsonl", ".json", ".parquet", ".arrow", ".tsv")
 ACCEPTED = f"give a {', '.join(PROBLEM_FILES)} file, a folder of parquet files or a saved dataset"

@@ -17,11 +17,11 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.distributed.tensor import DTensor
 
-from ..configs.common import LoRAConfig
-from .checkpoint import persistent_state
-from .files.folders import checkpoint_folder
-from .modeling import KimiVLForConditionalGeneration
-from .slices import local_rows, whole
+from ...configs.common import LoRAConfig
+from ..checkpoint import persistent_state
+from ..files.folders import checkpoint_folder
+from ..modeling import KimiVLForConditionalGeneration
+from ..slices import local_rows, whole
 
 # Attention, the dense layer's MLP and the shared experts.
 _MATRICES = (

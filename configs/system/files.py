@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .errors import FileError, file_system_reason
+from ..errors import FileError, file_system_reason
 
 # Some file systems cannot flush a folder; their renames are as safe as they get.
 _CANNOT_FLUSH = {errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES}

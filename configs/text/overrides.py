@@ -10,8 +10,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from ..errors import ConfigError
 from . import yaml_text
-from .errors import ConfigError
 from .suggestions import models_in
 
 _OVERRIDE = "override "

@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
-from ..configs.errors import FileError
-from ..configs.files import file_errors
+from ...configs.errors import FileError
+from ...configs.system.files import file_errors
 from .weight_digest import WeightDigest
 
 SHARED_MEMORY = Path("/dev/shm")

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from .errors import ConfigError
+from ..errors import ConfigError
 from .yaml_text import Path
 
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")

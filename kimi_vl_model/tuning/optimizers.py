@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..configs.common import OptimizerConfig
+from ...configs.common import OptimizerConfig
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 5

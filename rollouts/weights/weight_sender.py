@@ -15,7 +15,7 @@ from vllm.distributed.weight_transfer.factory import WeightTransferTrainerFactor
 from vllm.distributed.weight_transfer.ipc_engine import IPCTrainerInitInfo
 from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
 
-from ..configs.rollout import EngineConfig
+from ...configs.rollout import EngineConfig
 from .sync_client import SyncClient
 
 

@@ -1,0 +1,1 @@
+"""What every command asks of the machine: files, processes, versions."""

@@ -1,0 +1,1 @@
+"""What of the model trains, and by which optimizer."""
