@@ -1,4 +1,4 @@
-"""Settings of the policy objectives; the functions are in `rl/objectives.py`.
+"""Settings of the policy objectives; the functions are in `rl/learner/objectives.py`.
 
 They live apart from the functions because a config is checked before torch is imported.
 """
