@@ -1,20 +1,7 @@
 """Numbers, units, money and words in other spellings."""
 
 import pytest
-from kvl.problems.types import AnswerType
-from kvl.rewards.grader import Grader
-from kvl.rewards.types import GradeRequest, Outcome, Strictness
-
-
-@pytest.fixture(scope="module", params=list(Strictness))
-def grade(request):
-    with Grader(workers=1, timeout_seconds=30, policy=request.param) as grader:
-
-        def outcome(kind, gold, answer):
-            response = f"◁think▷Some thoughts.◁/think▷\\boxed{{{answer}}}"
-            return grader.grade([GradeRequest(response, gold, AnswerType(kind))])[0].outcome
-
-        yield outcome
+from kvl.rewards.types import Outcome
 
 
 @pytest.mark.parametrize(
@@ -111,8 +98,8 @@ def grade(request):
         ("number", "3.14", "22/7"),
     ],
 )
-def test_a_number_in_another_spelling_is_that_number(grade, kind, gold, answer):
-    assert grade(kind, gold, answer) is Outcome.CORRECT
+def test_a_number_in_another_spelling_is_that_number(outcome_of, kind, gold, answer):
+    assert outcome_of(kind, gold, answer) is Outcome.CORRECT
 
 
 @pytest.mark.parametrize(
@@ -199,8 +186,8 @@ def test_a_number_in_another_spelling_is_that_number(grade, kind, gold, answer):
         ("number", "1.05", "1.1"),
     ],
 )
-def test_another_number_unit_or_currency_is_not_correct(grade, kind, gold, answer):
-    assert grade(kind, gold, answer) is not Outcome.CORRECT
+def test_another_number_unit_or_currency_is_not_correct(outcome_of, kind, gold, answer):
+    assert outcome_of(kind, gold, answer) is not Outcome.CORRECT
 
 
 @pytest.mark.parametrize(
@@ -253,8 +240,8 @@ def test_another_number_unit_or_currency_is_not_correct(grade, kind, gold, answe
         ("expression", "\\sin 60°", "\\frac{\\sqrt3}{2}"),
     ],
 )
-def test_an_expression_in_another_spelling_is_that_expression(grade, kind, gold, answer):
-    assert grade(kind, gold, answer) is Outcome.CORRECT
+def test_an_expression_in_another_spelling_is_that_expression(outcome_of, kind, gold, answer):
+    assert outcome_of(kind, gold, answer) is Outcome.CORRECT
 
 
 @pytest.mark.parametrize(
@@ -293,8 +280,8 @@ def test_an_expression_in_another_spelling_is_that_expression(grade, kind, gold,
         ("expression", "\\sin 60°", "0.866"),
     ],
 )
-def test_another_expression_is_not_correct(grade, kind, gold, answer):
-    assert grade(kind, gold, answer) is not Outcome.CORRECT
+def test_another_expression_is_not_correct(outcome_of, kind, gold, answer):
+    assert outcome_of(kind, gold, answer) is not Outcome.CORRECT
 
 
 @pytest.mark.parametrize(
@@ -323,8 +310,8 @@ def test_another_expression_is_not_correct(grade, kind, gold, answer):
         ("open", "x^-1", "1/x"),
     ],
 )
-def test_words_and_items_in_another_spelling_are_the_same(grade, kind, gold, answer):
-    assert grade(kind, gold, answer) is Outcome.CORRECT
+def test_words_and_items_in_another_spelling_are_the_same(outcome_of, kind, gold, answer):
+    assert outcome_of(kind, gold, answer) is Outcome.CORRECT
 
 
 @pytest.mark.parametrize(
@@ -338,5 +325,5 @@ def test_words_and_items_in_another_spelling_are_the_same(grade, kind, gold, ans
         ("open", "12:00", "1:00"),
     ],
 )
-def test_other_words_and_items_are_not_correct(grade, kind, gold, answer):
-    assert grade(kind, gold, answer) is not Outcome.CORRECT
+def test_other_words_and_items_are_not_correct(outcome_of, kind, gold, answer):
+    assert outcome_of(kind, gold, answer) is not Outcome.CORRECT

@@ -1,20 +1,7 @@
 """How close an answer must be: relative, by the gold answer's own significant digits."""
 
 import pytest
-from kvl.problems.types import AnswerType
-from kvl.rewards.grader import Grader
-from kvl.rewards.types import GradeRequest, Outcome, Strictness
-
-
-@pytest.fixture(scope="module", params=list(Strictness))
-def grade(request):
-    with Grader(workers=1, timeout_seconds=30, policy=request.param) as grader:
-
-        def outcome(kind, gold, answer):
-            response = f"◁think▷Some thoughts.◁/think▷\\boxed{{{answer}}}"
-            return grader.grade([GradeRequest(response, gold, AnswerType(kind))])[0].outcome
-
-        yield outcome
+from kvl.rewards.types import Outcome
 
 
 @pytest.mark.parametrize(
@@ -48,8 +35,8 @@ def grade(request):
         ("number", "7/3", "2 ⅓"),
     ],
 )
-def test_an_answer_that_rounds_to_the_gold_decimal_is_correct(grade, kind, gold, answer):
-    assert grade(kind, gold, answer) is Outcome.CORRECT
+def test_an_answer_that_rounds_to_the_gold_decimal_is_correct(outcome_of, kind, gold, answer):
+    assert outcome_of(kind, gold, answer) is Outcome.CORRECT
 
 
 @pytest.mark.parametrize(
@@ -88,5 +75,5 @@ def test_an_answer_that_rounds_to_the_gold_decimal_is_correct(grade, kind, gold,
         ("number", "1/3", "0.3333"),
     ],
 )
-def test_a_value_that_the_gold_decimal_does_not_mean_is_not_correct(grade, kind, gold, answer):
-    assert grade(kind, gold, answer) is not Outcome.CORRECT
+def test_a_value_that_the_gold_decimal_does_not_mean_is_not_correct(outcome_of, kind, gold, answer):
+    assert outcome_of(kind, gold, answer) is not Outcome.CORRECT
