@@ -181,8 +181,10 @@ def require_same_settings(
     """The config of the run that the folder holds. Raises KVLError if it is another run."""
     held = require_same_run(saved, config, MAY_CHANGE, run, checkpoints.known_contents())
     if held.evaluation is not None and config.evaluation is not None:
-        before = identity(held.evaluation, EVALUATION_MAY_CHANGE)
-        now = identity(config.evaluation, EVALUATION_MAY_CHANGE)
+        before, now = (
+            identity(one, EVALUATION_MAY_CHANGE, {"problems.path": one.problems.path})
+            for one in (held.evaluation, config.evaluation)
+        )
         require_same(saved, before, now, "evaluation: this run_dir holds a run")
     return held
 

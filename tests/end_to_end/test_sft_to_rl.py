@@ -114,6 +114,7 @@ def test_a_finished_run_is_not_run_again(workshop, finished):
         "rl.yaml",
         "run_dir=finished",
         "evaluation.problems.path=problems/heldout.jsonl",
+        "evaluation.samples=2",
     )
     assert "all 3 iterations are done" in command.stdout
     assert (finished / "metrics.jsonl").read_bytes() == before

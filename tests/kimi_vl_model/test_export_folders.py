@@ -147,7 +147,7 @@ def test_a_place_that_takes_no_folder_is_one_line(
 ) -> None:
     (tmp_path / "file").write_text("mine")
     for out, wrong in (
-        (tmp_path / "file", "is a file, not a folder"),
+        (tmp_path / "file", "is a file, where a folder has to be written"),
         (tmp_path / "file" / "out", "cannot be written"),
         (Path("/proc/out"), "cannot be written"),
         (tmp_path / ("x" * 300), "cannot be written"),

@@ -34,7 +34,7 @@ Mutation = Callable[[bytes, random.Random], bytes]
 
 CASES = 150  # of each file: 900 in all
 # Far less than what any of the lies asks for, far more than the tiny model needs.
-MOST_MEMORY_KIB = 1_000_000
+MOST_MEMORY_KIB = 300_000
 VALUES = [
     *(-5, -1, 0, 1, 2, 3, 7, 255, 2**31, 2**62, 2**63, 2**64, 10**30, 10**4000),
     *(0.0, 0.5, 1.5, -1.5, 4.0, 1e-300, 1e308, float("nan"), float("inf")),
@@ -210,6 +210,7 @@ def test_a_changed_file_loads_or_is_refused_by_the_check(
     content = file.read_bytes()
     file.unlink()
     counts: Counter[str] = Counter()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for seed in range(CASES):
         random_ = random.Random(f"{name} {seed}")
         rough = seed % 4 == 0 and name != "header"
@@ -217,6 +218,7 @@ def test_a_changed_file_loads_or_is_refused_by_the_check(
         counts[outcome(mutated)] += 1
     assert counts.total() == CASES
     assert counts["refused"] > CASES // 4
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < MOST_MEMORY_KIB
+    # Other tests of this process had their own peak before.
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + MOST_MEMORY_KIB
     file.write_bytes(content)
     assert outcome(mutated) == "loads"
