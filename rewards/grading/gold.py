@@ -97,12 +97,18 @@ def gold_letter(gold: str) -> str | None:
 
 
 def final_value(gold: str) -> str:
-    """The value of a gold answer that is a worked solution: its only box, or its `#### 72` line."""
+    """The value of a gold answer that is a worked solution: its last box, or its `#### 72` line.
+
+    Several boxes in the last sentence are parts of one answer, which is left as it is.
+    """
     if unwrap_box(gold) != gold.strip():
         return gold
     found, _ = boxes(gold)
-    if len(found) == 1:
-        return found[0].text
+    if found:
+        before = gold[: found[-1].start]
+        sentence = max(before.rfind(end) for end in (". ", "\n", ".$"))
+        parts = [one for one in found if one.start > sentence]
+        return found[-1].text if len(parts) == 1 else gold
     lines = _FINAL_LINE.findall(gold)
     return lines[-1] if lines else gold
 
