@@ -42,6 +42,7 @@ EXPLANATIONS = {
     "2": "2 is further from 2.0001 than half a unit of its last decimal",
 }
 LONG_EXPLANATIONS = {
+    r"\quad \text{and} \quad \boxed{1}": "two boxes in another order than the gold's one box",
     "that solves the system is $(7, 6)$": "unbalanced dollar signs hide the pair in the last line"
 }
 
