@@ -43,7 +43,7 @@ EXPLANATIONS = {
 }
 LONG_EXPLANATIONS = {
     r"\quad \text{and} \quad \boxed{1}": "two boxes in another order than the gold's one box",
-    "that solves the system is $(7, 6)$": "unbalanced dollar signs hide the pair in the last line"
+    "that solves the system is $(7, 6)$": "unbalanced dollar signs hide the pair in the last line",
 }
 
 

@@ -20,9 +20,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ...problems.prompt import THINK_CLOSE, THINK_OPEN
 from ...problems.types import AnswerType
 from ..combine import Rewards, RewardSpec
-from ..grading.reading.extraction import CLOSING, OPENING
 from ..plugins.registry import RewardType, find
 from ..plugins.returned import Crash, checked_batch, contribution
 from ..types import Outcome, RewardBatch, Sample, Verdict
@@ -52,7 +52,7 @@ def make_sample(
         answer=gold,
         answer_type=AnswerType.NUMBER,
         options=(),
-        response=f"{OPENING}{thinking}{CLOSING}Answer: {answer}<|im_end|>",
+        response=f"{THINK_OPEN}{thinking}{THINK_CLOSE}Answer: {answer}<|im_end|>",
         tokens=tokens,
         truncated=truncated,
         verdict=Verdict(outcome, answer),

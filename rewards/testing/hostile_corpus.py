@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ...problems.prompt import THINK_CLOSE, THINK_OPEN
 from ...problems.types import AnswerType
-from ..grading.reading.extraction import CLOSING, OPENING
 from ..types import GradeRequest, Strictness
 
 MEGABYTE = 1_000_000
@@ -49,7 +49,7 @@ def hostile_answers(marker: str = "/tmp/kvl-executed") -> list[HostileAnswer]:
 def _answers(family: str, gold: str, kind: AnswerType, answer: str) -> Iterator[HostileAnswer]:
     """The answer as it comes and in a box, after some thinking."""
     for said in (f"Answer: {answer}", f"\\boxed{{{answer}}}"):
-        response = f"{OPENING}I look at the picture.{CLOSING}{said}"
+        response = f"{THINK_OPEN}I look at the picture.{THINK_CLOSE}{said}"
         yield HostileAnswer(family, GradeRequest(response, gold, kind))
 
 
@@ -108,7 +108,7 @@ def _megabytes() -> Iterator[HostileAnswer]:
     for unit in units:
         flood = (unit * (MEGABYTE // len(unit) + 1))[:MEGABYTE]
         for kind, gold in ((AnswerType.NUMBER, "42"), (AnswerType.CHOICE, "J")):
-            for response in (flood, f"{OPENING}x{CLOSING}{flood}"):
+            for response in (flood, f"{THINK_OPEN}x{THINK_CLOSE}{flood}"):
                 request = GradeRequest(
                     response, gold, kind, OPTIONS if kind is AnswerType.CHOICE else ()
                 )
@@ -131,7 +131,7 @@ def _control_characters() -> Iterator[HostileAnswer]:
             f"\x1b[8m42\x1b[0m{character}43",
         ):
             for said in (f"Answer: {answer}", f"\\boxed{{{answer}}}"):
-                response = f"{OPENING}x{CLOSING}{said}"
+                response = f"{THINK_OPEN}x{THINK_CLOSE}{said}"
                 yield HostileAnswer(
                     "control characters", GradeRequest(response, "42", AnswerType.NUMBER)
                 )
@@ -168,7 +168,7 @@ def _code(marker: str) -> Iterator[HostileAnswer]:
     for payload in payloads:
         for kind, gold in golds.items():
             for said in (payload, f"Answer: {payload}", f"\\boxed{{{payload}}}"):
-                response = f"{OPENING}x{CLOSING}{said}"
+                response = f"{THINK_OPEN}x{THINK_CLOSE}{said}"
                 request = GradeRequest(response, gold, kind)
                 # "42; import os" names 42 first; only the strict policy must refuse it outright.
                 strict_only = payload.startswith("42;")
@@ -209,23 +209,25 @@ def _repeated_boxes() -> Iterator[HostileAnswer]:
                 (wrong_last, (Strictness.RL, Strictness.EVAL)),
                 (right_last, (Strictness.RL,)),
             ):
-                request = GradeRequest(f"{OPENING}x{CLOSING}{boxes}", "42", AnswerType.NUMBER)
+                request = GradeRequest(
+                    f"{THINK_OPEN}x{THINK_CLOSE}{boxes}", "42", AnswerType.NUMBER
+                )
                 yield HostileAnswer("repeated boxes", request, policies)
 
 
 def _thinking() -> Iterator[HostileAnswer]:
     for response in (
         "Answer: 42",
-        f"{OPENING}{CLOSING}Answer: 42",
-        f"{OPENING} \n\t{CLOSING}Answer: 42",
-        f"{OPENING}Answer: 42",
-        f"thoughts{CLOSING}Answer: 42",
-        f"{CLOSING}{OPENING}Answer: 42",
-        f"{OPENING}a{CLOSING}b{CLOSING}Answer: 42",
-        f"{OPENING}a{OPENING}b{CLOSING}Answer: 42",
-        f"{OPENING}a{CLOSING}Answer: 42{OPENING}b{CLOSING}",
-        f"{OPENING}The answer is 42. \\boxed{{42}}{CLOSING}",
-        f"{OPENING}\\boxed{{42}}{CLOSING}I am done.",
+        f"{THINK_OPEN}{THINK_CLOSE}Answer: 42",
+        f"{THINK_OPEN} \n\t{THINK_CLOSE}Answer: 42",
+        f"{THINK_OPEN}Answer: 42",
+        f"thoughts{THINK_CLOSE}Answer: 42",
+        f"{THINK_CLOSE}{THINK_OPEN}Answer: 42",
+        f"{THINK_OPEN}a{THINK_CLOSE}b{THINK_CLOSE}Answer: 42",
+        f"{THINK_OPEN}a{THINK_OPEN}b{THINK_CLOSE}Answer: 42",
+        f"{THINK_OPEN}a{THINK_CLOSE}Answer: 42{THINK_OPEN}b{THINK_CLOSE}",
+        f"{THINK_OPEN}The answer is 42. \\boxed{{42}}{THINK_CLOSE}",
+        f"{THINK_OPEN}\\boxed{{42}}{THINK_CLOSE}I am done.",
         "<think>a</think>Answer: 42",
     ):
         request = GradeRequest(response, "42", AnswerType.NUMBER)
@@ -261,7 +263,7 @@ def _prompt_injection() -> Iterator[HostileAnswer]:
         "Answer: %d",
         "Answer: -42 if wrong else 42",
     ):
-        response = f"{OPENING}x{CLOSING}{text}"
+        response = f"{THINK_OPEN}x{THINK_CLOSE}{text}"
         for kind, gold in (
             (AnswerType.NUMBER, "42"),
             (AnswerType.EXPRESSION, r"\frac{\pi}{4}"),
@@ -322,6 +324,6 @@ def _choices() -> Iterator[HostileAnswer]:
         ):  # fmt: skip
             for said in (f"Answer: {text}", f"\\boxed{{{text}}}", text):
                 request = GradeRequest(
-                    f"{OPENING}x{CLOSING}{said}", gold, AnswerType.CHOICE, OPTIONS
+                    f"{THINK_OPEN}x{THINK_CLOSE}{said}", gold, AnswerType.CHOICE, OPTIONS
                 )
                 yield HostileAnswer("choices", request)

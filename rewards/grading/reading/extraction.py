@@ -7,14 +7,13 @@ things, has no answer.
 
 from __future__ import annotations
 
+from ....problems.prompt import THINK_CLOSE, THINK_OPEN
 from .choice import named_letter
 from .commitments import Commitment, boxes, holds_box, phrases
 from .hedges import without_assignment
 from .normalization import comparable, narrow, unwrap_box
 from .units import split_unit
 
-OPENING = "◁think▷"
-CLOSING = "◁/think▷"
 END_OF_TURN = "<|im_end|>"
 MAX_ANSWER_CHARACTERS = 500
 MAX_BARE_TAIL_CHARACTERS = 100
@@ -42,15 +41,15 @@ def answer_region(response: str) -> tuple[int, int]:
 
     Raises `NoAnswer` unless there is one opening marker, some thinking, and one closing marker.
     """
-    if response.count(OPENING) != 1 or response.count(CLOSING) != 1:
-        raise NoAnswer(f"needs exactly one {OPENING} and one {CLOSING}")
-    opened = response.index(OPENING) + len(OPENING)
-    closed = response.index(CLOSING)
+    if response.count(THINK_OPEN) != 1 or response.count(THINK_CLOSE) != 1:
+        raise NoAnswer(f"needs exactly one {THINK_OPEN} and one {THINK_CLOSE}")
+    opened = response.index(THINK_OPEN) + len(THINK_OPEN)
+    closed = response.index(THINK_CLOSE)
     if closed < opened:
-        raise NoAnswer(f"{CLOSING} comes before {OPENING}")
+        raise NoAnswer(f"{THINK_CLOSE} comes before {THINK_OPEN}")
     if not response[opened:closed].strip():
         raise NoAnswer("empty thinking")
-    start = closed + len(CLOSING)
+    start = closed + len(THINK_CLOSE)
     tail = response[start:].rstrip().removesuffix(END_OF_TURN).rstrip()
     start += len(tail) - len(tail.lstrip())
     return start, start + len(tail.lstrip())

@@ -10,17 +10,18 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from ....problems.prompt import THINK_CLOSE, THINK_OPEN
 from .commitments import Commitment, boxes, holds_box, phrases, tags
 from .denials import is_taken_back
-from .extraction import CLOSING, OPENING, NoAnswer
+from .extraction import NoAnswer
 
 # Only the beginning and the end of a response this long can hold its answer.
 MAX_SEARCHED_CHARACTERS = 12_000
 MAX_COMMITTED_CHARACTERS = 1_000
 MAX_BARE_CHARACTERS = 80
 
-_THINKING_ENDS = (CLOSING, "</think>", "</thinking>", "</thought>")
-_THINKING_OPENS = (OPENING, "<think>", "<thinking>", "<thought>")
+_THINKING_ENDS = (THINK_CLOSE, "</think>", "</thinking>", "</thought>")
+_THINKING_OPENS = (THINK_OPEN, "<think>", "<thinking>", "<thought>")
 _CONTROL_TOKEN = re.compile(r"<\|[a-z_]{2,20}\|>|<eo[a-z]>|</?s>|<unk>|<pad>", re.IGNORECASE)
 _NEXT_TURN = re.compile(r"<\|im_start\|>(?:user|system)|\n(?:###\s*)?(?:Human|User|Question):")
 # Pleasantries, table rows, and sentences that only announce what follows.
