@@ -7,6 +7,7 @@ half of a run ever holds GPUs that the other half waits for.
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ from .cluster import PRIVATE
 # A cluster that others started may be busy, or grow: its autoscaler sees what is waited for.
 WAIT_SECONDS = 300
 _SAID_AFTER_SECONDS = 5
+REMOVE_SECONDS = 5
 # Without GPUs, engines and learner take turns on the same cores: each asks for a small share, so
 # that a machine with two holds them all.
 CPU_SHARE = 0.1
@@ -71,7 +73,7 @@ class Placement:
 
     def release(self) -> None:
         """Ends what still runs in it."""
-        remove_placement_group(self.group)
+        _remove(self.group)
 
     def _options(self, bundle: int) -> dict[str, Any]:
         resources = self.needs.bundles[bundle]
@@ -113,8 +115,16 @@ def reserve(needs: Needs) -> Placement:
             return Placement(needs, group)
         raise _no_room(needs)
     except BaseException:
-        remove_placement_group(group)
+        _remove(group)
         raise
+
+
+def _remove(group: Any) -> None:
+    """Where the head is gone there is nobody to ask: Ray would wait for it for a minute, and then
+    end this process."""
+    asking = threading.Thread(target=remove_placement_group, args=(group,), daemon=True)
+    asking.start()
+    asking.join(REMOVE_SECONDS)
 
 
 def _ready(group: Any, seconds: int) -> bool:
